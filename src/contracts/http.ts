@@ -1,0 +1,230 @@
+/** The bodies of the HTTP contract: one source for validation, types and OpenAPI. */
+import Type, { type Static } from 'typebox';
+import { FailureSchema } from './ordering.ts';
+import {
+  Closed,
+  CustomerIdSchema,
+  linesPerOrderMax,
+  MoneySchema,
+  OrderIdSchema,
+  PaymentIdSchema,
+  PriceSchema,
+  QuantitySchema,
+  SkuSchema,
+  TimeSchema,
+} from './values.ts';
+
+const Version = Type.Integer({ minimum: 1, description: 'the number in the ETag' });
+const Name = Type.String({ minLength: 1, maxLength: 300 });
+/** Listed with a message of its own so that a client sees which words are allowed. */
+const OneOf = <T extends string>(...words: T[]) => Type.Unsafe<T>(Type.String({ enum: words }));
+
+export const orderStatuses = ['pending', 'reserved', 'completed', 'failed', 'cancelled'] as const;
+export type OrderStatus = (typeof orderStatuses)[number];
+export const paymentStatuses = ['none', 'pending', 'captured', 'declined', 'refunded', 'unknown'] as const;
+export type PaymentStatus = (typeof paymentStatuses)[number];
+export const paymentMethods = ['pm_ok', 'pm_declined', 'pm_slow', 'pm_reply_lost', 'pm_flaky', 'pm_down'] as const;
+
+// Commands
+
+export const SkuParams = Closed({ sku: SkuSchema });
+export type SkuParams = Static<typeof SkuParams>;
+export const CustomerParams = Closed({ customerId: CustomerIdSchema });
+export type CustomerParams = Static<typeof CustomerParams>;
+export const OrderParams = Closed({ orderId: OrderIdSchema });
+export type OrderParams = Static<typeof OrderParams>;
+
+export const PutProductBody = Closed({
+  name: Name,
+  description: Type.Optional(Type.String({ maxLength: 10_000 })),
+  price: PriceSchema,
+});
+export type PutProductBody = Static<typeof PutProductBody>;
+export const ProductVersion = Closed({ sku: SkuSchema, version: Version });
+
+export const AdjustStockBody = Closed({
+  quantity: Type.Integer({
+    minimum: -1_000_000_000,
+    maximum: 1_000_000_000,
+    not: { const: 0 },
+    description: 'pieces received (positive) or written off (negative)',
+  }),
+  reason: Type.String({ minLength: 1, maxLength: 500 }),
+});
+export type AdjustStockBody = Static<typeof AdjustStockBody>;
+export const StockLevel = Closed({
+  sku: SkuSchema,
+  onHand: Type.Integer(),
+  reserved: Type.Integer(),
+  available: Type.Integer(),
+  version: Version,
+});
+export type StockLevel = Static<typeof StockLevel>;
+
+export const PutCustomerBody = Closed({
+  name: Name,
+  email: Type.Optional(Type.String({ format: 'email', maxLength: 320 })),
+  country: Type.Optional(Type.String({ minLength: 1, maxLength: 100 })),
+});
+export type PutCustomerBody = Static<typeof PutCustomerBody>;
+export const CustomerVersion = Closed({ customerId: CustomerIdSchema, version: Version });
+
+export const PlaceOrderBody = Closed({
+  orderId: Type.Optional(OrderIdSchema),
+  customerId: CustomerIdSchema,
+  lines: Type.Array(Closed({ sku: SkuSchema, quantity: QuantitySchema, unitPrice: Type.Optional(PriceSchema) }), {
+    minItems: 1,
+    maxItems: linesPerOrderMax,
+  }),
+  payment: Closed({ method: OneOf(...paymentMethods) }),
+  placedAt: Type.Optional(TimeSchema),
+});
+export type PlaceOrderBody = Static<typeof PlaceOrderBody>;
+export const OrderPlacedAnswer = Closed({
+  orderId: OrderIdSchema,
+  status: OneOf('pending'),
+  total: MoneySchema,
+  version: Version,
+});
+export type OrderPlacedAnswer = Static<typeof OrderPlacedAnswer>;
+
+export const CancelOrderBody = Closed({ reason: Type.Optional(Type.String({ minLength: 1, maxLength: 500 })) });
+export type CancelOrderBody = Static<typeof CancelOrderBody>;
+export const OrderCancelledAnswer = Closed({ orderId: OrderIdSchema, status: OneOf('cancelled'), version: Version });
+
+// Queries
+
+const limit = Type.Optional(Type.Integer({ minimum: 1, maximum: 100, default: 20 }));
+const cursor = Type.Optional(Type.String({ minLength: 1, maxLength: 1_024 }));
+const text = Type.Optional(Type.String({ minLength: 1, maxLength: 200, description: 'words to look for' }));
+
+export const PageQuery = Closed({ limit, cursor });
+export type PageQuery = Static<typeof PageQuery>;
+
+export const orderSorts = ['placedAt', '-placedAt', 'total', '-total'] as const;
+export const OrderListQuery = Closed({
+  customerId: Type.Optional(CustomerIdSchema),
+  status: Type.Optional(OneOf(...orderStatuses)),
+  sku: Type.Optional(SkuSchema),
+  placedFrom: Type.Optional(TimeSchema),
+  placedTo: Type.Optional(TimeSchema),
+  minTotal: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'minor units' })),
+  q: text,
+  sort: Type.Optional(OneOf(...orderSorts)),
+  limit,
+  cursor,
+});
+export type OrderListQuery = Static<typeof OrderListQuery>;
+
+export const productSorts = ['sku', '-sku', 'name', '-name'] as const;
+export const ProductListQuery = Closed({
+  q: text,
+  inStock: Type.Optional(Type.Boolean()),
+  sort: Type.Optional(OneOf(...productSorts)),
+  limit,
+  cursor,
+});
+export type ProductListQuery = Static<typeof ProductListQuery>;
+
+export const SalesQuery = Closed({
+  from: Type.Optional(TimeSchema),
+  to: Type.Optional(TimeSchema),
+  bucket: Type.Optional(OneOf('hour', 'day', 'month')),
+  by: Type.Optional(OneOf('country')),
+});
+export type SalesQuery = Static<typeof SalesQuery>;
+
+export const OrderView = Closed({
+  orderId: OrderIdSchema,
+  customerId: CustomerIdSchema,
+  status: OneOf(...orderStatuses),
+  failure: Type.Optional(FailureSchema),
+  lines: Type.Array(Closed({ sku: SkuSchema, name: Type.String(), quantity: QuantitySchema, unitPrice: PriceSchema })),
+  total: MoneySchema,
+  payment: Closed({ status: OneOf(...paymentStatuses), method: Type.String() }),
+  placedAt: TimeSchema,
+  updatedAt: TimeSchema,
+  version: Version,
+});
+export type OrderView = Static<typeof OrderView>;
+
+const Page = <T extends Parameters<typeof Type.Array>[0]>(item: T) =>
+  Closed({ items: Type.Array(item), nextCursor: Type.Union([Type.String(), Type.Null()]) });
+
+export const OrderList = Page(OrderView);
+
+export const HistoryView = Closed({
+  items: Type.Array(
+    Closed({
+      version: Version,
+      type: Type.String(),
+      at: TimeSchema,
+      data: Type.Object({}),
+      actor: Type.String(),
+      causation: Type.String(),
+      service: Type.String(),
+      id: Type.String(),
+    }),
+  ),
+});
+
+export const CustomerView = Closed({
+  customerId: CustomerIdSchema,
+  name: Type.String(),
+  email: Type.Optional(Type.String()),
+  country: Type.Optional(Type.String()),
+  orders: Type.Integer({ minimum: 0, description: 'orders placed' }),
+  spent: Type.Array(MoneySchema, { description: 'of completed orders, one entry per currency' }),
+  lastOrderAt: Type.Optional(TimeSchema),
+  version: Version,
+});
+export type CustomerView = Static<typeof CustomerView>;
+
+export const ProductView = Closed({
+  sku: SkuSchema,
+  name: Type.String(),
+  description: Type.Optional(Type.String()),
+  price: PriceSchema,
+  availability: Closed({ onHand: Type.Integer(), reserved: Type.Integer(), available: Type.Integer() }),
+  version: Version,
+});
+export type ProductView = Static<typeof ProductView>;
+export const ProductList = Page(ProductView);
+
+export const OrderPaymentsView = Closed({
+  orderId: OrderIdSchema,
+  paymentId: Type.Optional(PaymentIdSchema),
+  status: OneOf(...paymentStatuses),
+  amount: Type.Optional(MoneySchema),
+  method: Type.Optional(Type.String()),
+  attempts: Type.Array(Closed({ at: TimeSchema, outcome: Type.String(), detail: Type.Optional(Type.String()) })),
+  captures: Type.Array(Closed({ at: TimeSchema, amount: MoneySchema, providerReference: Type.String() })),
+  refunds: Type.Array(Closed({ at: TimeSchema, amount: MoneySchema, providerReference: Type.String() })),
+  version: Type.Integer({ minimum: 0 }),
+});
+export type OrderPaymentsView = Static<typeof OrderPaymentsView>;
+
+export const SalesReport = Closed({
+  buckets: Type.Array(
+    Closed({
+      start: TimeSchema,
+      country: Type.Optional(Type.String()),
+      orders: Type.Integer(),
+      units: Type.Integer(),
+      revenue: Type.Array(MoneySchema),
+    }),
+  ),
+});
+export type SalesReport = Static<typeof SalesReport>;
+
+/** RFC 9457; further members say more about some problems. */
+export const ProblemBody = Type.Object({
+  type: Type.String(),
+  title: Type.String(),
+  status: Type.Integer(),
+  detail: Type.String(),
+  instance: Type.String(),
+  code: Type.String(),
+  traceId: Type.String(),
+  errors: Type.Optional(Type.Array(Closed({ pointer: Type.String(), detail: Type.String() }))),
+});

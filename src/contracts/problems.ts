@@ -1,0 +1,162 @@
+/**
+ * Every way in which a request can fail, once: the code that clients match on, its status, and what
+ * `/problems/<code>` explains. Codes are stable; an entry is never renamed.
+ */
+type Problem = { readonly status: number; readonly title: string; readonly explanation: string };
+
+const problem = (status: number, title: string, explanation: string): Problem => ({ status, title, explanation });
+
+export const problems = {
+  'invalid-request': problem(
+    400,
+    'The request is not as the contract says',
+    'A field is missing, unknown, of the wrong type or out of range. `errors` names each with a JSON pointer. Mend the request; nothing was changed.',
+  ),
+  'malformed-json': problem(
+    400,
+    'The body is not JSON',
+    'The body could not be parsed as JSON in UTF-8. Nothing was changed.',
+  ),
+  'malformed-request': problem(
+    400,
+    'The request is not HTTP as it should be',
+    'The request line, a header or the percent-encoding of the address could not be read. Nothing was changed.',
+  ),
+  'malformed-consistency-token': problem(
+    400,
+    'The Consistency-Token cannot be read',
+    'Send the token exactly as an answer gave it, or none.',
+  ),
+  'malformed-cursor': problem(
+    400,
+    'The cursor cannot be read',
+    'Send `nextCursor` of the page before, with the same filters and sort, or none.',
+  ),
+  'malformed-etag': problem(
+    400,
+    'The entity tag cannot be read',
+    'If-Match and If-None-Match take `*` or quoted tags as the ETag header gave them.',
+  ),
+  'malformed-idempotency-key': problem(
+    400,
+    'The Idempotency-Key cannot be used',
+    'A key has 1 to 255 printable ASCII characters.',
+  ),
+  unauthenticated: problem(
+    401,
+    'Who is calling is not known',
+    'Send `Authorization: Bearer <JWT>` with a token that is signed by a configured key, not expired, and of the right issuer and audience.',
+  ),
+  forbidden: problem(403, 'The caller may not do this', 'The role of the token does not allow this request.'),
+  'not-found': problem(404, 'There is nothing at this address', 'Look at /docs for the routes there are.'),
+  'order-not-found': problem(
+    404,
+    'There is no such order',
+    'No order has this id, or it belongs to somebody else. A new order may take a moment to be readable: send the Consistency-Token of the answer that placed it.',
+  ),
+  'customer-not-found': problem(
+    404,
+    'There is no such customer',
+    'No customer has this id, or the caller may not see it.',
+  ),
+  'product-not-found': problem(404, 'There is no such product', 'No product has this SKU.'),
+  'method-not-allowed': problem(
+    405,
+    'This address does not take this method',
+    'The Allow header lists the methods it takes.',
+  ),
+  'request-timeout': problem(
+    408,
+    'The request did not arrive in time',
+    'The whole request has to arrive within the time limit. Nothing was changed; send it again.',
+  ),
+  'insufficient-stock': problem(
+    409,
+    'There is not that much available',
+    'The adjustment would leave less than zero available. Nothing was changed.',
+  ),
+  'order-not-cancellable': problem(
+    409,
+    'The order is final',
+    'A completed, failed or cancelled order cannot be cancelled; `orderStatus` says which.',
+  ),
+  'order-exists': problem(
+    409,
+    'Another order has this id',
+    'An order with this id and other content exists. Choose another id, or send the same content to get the same answer.',
+  ),
+  'idempotency-key-in-flight': problem(
+    409,
+    'The first request with this key is still under way',
+    'Ask again after Retry-After seconds with the same key; the answer of the first will be given.',
+  ),
+  'version-mismatch': problem(
+    412,
+    'The resource has changed',
+    'If-Match names a version that is not the current one; `currentVersion` is. Read it again and decide anew.',
+  ),
+  'body-too-large': problem(413, 'The body is too large', 'A body has at most 1 MiB (1,048,576 bytes).'),
+  'unsupported-media-type': problem(415, 'The content type is not supported', 'Send `Content-Type: application/json`.'),
+  'idempotency-key-reused': problem(
+    422,
+    'The key was used for another request',
+    'An Idempotency-Key belongs to one request. Make a new key for a new request.',
+  ),
+  'unknown-customer': problem(
+    422,
+    'The customer is not known',
+    'Register the customer with PUT /v1/customers/{customerId} first.',
+  ),
+  'unknown-product': problem(
+    422,
+    'A product is not known',
+    '`skus` lists the products that the catalogue does not have.',
+  ),
+  'mixed-currencies': problem(
+    422,
+    'An order has one currency',
+    'The lines would be priced in several currencies; `currencies` lists them. Split the order.',
+  ),
+  'total-too-large': problem(
+    422,
+    'The total is too large',
+    'The total of an order has to be at most 9,007,199,254,740,991 minor units.',
+  ),
+  'rate-limited': problem(
+    429,
+    'Too many requests',
+    'The limit of this caller is used up. Go on after Retry-After seconds.',
+  ),
+  'headers-too-large': problem(
+    431,
+    'The headers are too large',
+    'Request line and headers together have at most 16 KiB.',
+  ),
+  internal: problem(
+    500,
+    'Something failed that should not',
+    'It has been logged under the `traceId`. A write with an Idempotency-Key can be repeated safely.',
+  ),
+  'read-model-behind': problem(
+    503,
+    'The read model is behind',
+    'What the Consistency-Token names has not arrived here within the wait. Ask again after Retry-After seconds.',
+  ),
+  overloaded: problem(
+    503,
+    'The system has more work than it can take',
+    'The request was turned away before any work was done. Ask again after Retry-After seconds.',
+  ),
+  'token-keys-unavailable': problem(
+    503,
+    'The token cannot be checked at the moment',
+    'The keys that tokens are checked with could not be fetched. Nothing was changed; send it again.',
+  ),
+  'log-unavailable': problem(
+    503,
+    'The log cannot be written',
+    'The database did not answer in time. Whether the command took effect may be unknown: repeat it with the same Idempotency-Key.',
+  ),
+} as const satisfies Record<string, Problem>;
+
+export type ProblemCode = keyof typeof problems;

@@ -1,0 +1,71 @@
+/**
+ * What a service offers over HTTP, as data. A service lists its routes; the gateway mounts them and
+ * does for all of them what is the same for all: access, limits, validation, idempotency, entity
+ * tags, consistency tokens, problem bodies.
+ */
+import type { TSchema } from 'typebox';
+import type { ClientAnswer } from '#cqrs/command-request.ts';
+import type { Positions } from '#cqrs/consistency-token.ts';
+import type { Refusal } from '#cqrs/decider.ts';
+import type { Origin } from '#cqrs/event-log.ts';
+
+/** `customer`: operators and customers; `operator`: operators only. */
+export type Audience = 'customer' | 'operator';
+
+export type Caller = { readonly role: 'operator' } | { readonly role: 'customer'; readonly customerId: string };
+
+type RouteBase = {
+  readonly url: string;
+  readonly summary: string;
+  /** Names the operation in the API description; default: made of method and address. */
+  readonly operationId?: string;
+  readonly audience: Audience;
+  readonly tag: string;
+  readonly params?: TSchema;
+  /** By status. */
+  readonly answers: Readonly<Record<number, TSchema>>;
+};
+
+export type CommandRequest<Params = Record<string, string>, Body = unknown> = {
+  readonly params: Params;
+  readonly body: Body;
+  readonly caller: Caller;
+  /** The versions that If-Match allows; null: the header was not sent, or was `*`. */
+  readonly ifMatch: readonly number[] | null;
+  /** Scoped by caller; undefined: the header was not sent. */
+  readonly idempotency: { readonly caller: string; readonly key: string; readonly fingerprint: string } | undefined;
+  readonly origin: Origin;
+};
+
+export type CommandRoute = RouteBase & {
+  readonly method: 'POST' | 'PUT' | 'DELETE';
+  readonly body: TSchema;
+  /** Which number of a tag `"<version>.<revision>"` If-Match compares; default: the first. */
+  readonly ifMatchPart?: 1 | 2;
+  handle(request: CommandRequest<never, never>): Promise<ClientAnswer>;
+  /** Resolves once this side has applied `positions`, or to false after `waitMs`. */
+  caughtUp(positions: Positions, waitMs: number): Promise<boolean>;
+};
+
+export type QueryRequest<Params = Record<string, string>, Query = Record<string, unknown>> = {
+  readonly params: Params;
+  readonly query: Query;
+  readonly caller: Caller;
+};
+
+/**
+ * `bytes` are JSON, ready to send. A single resource has an `etag` (without quotes); its first part,
+ * up to a dot, is the version that If-Match compares.
+ */
+export type QueryAnswer = { readonly bytes: Buffer | string; readonly etag?: string } | { readonly refused: Refusal };
+
+export type QueryRoute = RouteBase & {
+  readonly method: 'GET';
+  readonly query?: TSchema;
+  read(request: QueryRequest<never, never>): QueryAnswer | Promise<QueryAnswer>;
+  caughtUp(positions: Positions, waitMs: number): Promise<boolean>;
+  /** What the read side has applied: the token of what an answer shows. Taken before the read. */
+  positions(): Positions;
+};
+
+export type Route = CommandRoute | QueryRoute;

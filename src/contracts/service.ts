@@ -1,0 +1,29 @@
+/** What every command service is made of, and what it is given. The same plan for all of them. */
+import type { CommandBus } from '#cqrs/command-bus.ts';
+import type { Consumer, ReportTrouble } from '#cqrs/consumer.ts';
+import type { EventLog } from '#cqrs/event-log.ts';
+import type { Feed } from '#cqrs/feed.ts';
+import type { Timers } from '#cqrs/timers.ts';
+import type { CommandRoute } from './routes.ts';
+
+export type CommandServiceName = 'catalog' | 'ordering' | 'inventory' | 'payments';
+
+export type ServiceParts = {
+  readonly log: EventLog;
+  readonly bus: CommandBus;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  /** A feed of another service's log. */
+  feedOf(service: CommandServiceName): Feed;
+  /** The head of another service's log, asked of its database. */
+  headOf(service: CommandServiceName): Promise<number>;
+  readonly reportTrouble: ReportTrouble;
+};
+
+export type Service = {
+  readonly routes: readonly CommandRoute[];
+  readonly consumers: readonly Consumer[];
+  readonly timers: Timers | null;
+  /** Stops what only this service has, beyond consumers and timers. */
+  stop?(): void;
+};

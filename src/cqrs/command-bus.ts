@@ -1,0 +1,444 @@
+/**
+ * Takes the commands of one log through their rules and into it. Nobody appends alone: one batch is
+ * on its way to the database while the next gathers, so a batch is as large as the load makes it and
+ * an idle system waits for nothing. Within a batch commands are decided one after the other, each on
+ * the state that the one before left, so a hot stream costs no more than many cold ones.
+ */
+import { LRUCache } from 'lru-cache';
+import type { DomainEvent } from './decider.ts';
+import { EngineError } from './errors.ts';
+import type { AppendBatch, AppendResult, EventLog, NewEvent, Origin, RecordedEvent, StreamId } from './event-log.ts';
+import { streamId } from './event-log.ts';
+
+/** A kind of stream: how its state follows from its events, and when it wants to be woken. */
+export type StreamType<State = unknown> = {
+  /** Before the dash in a stream's name; has no dash itself. */
+  readonly name: string;
+  readonly initial: State;
+  /** Pure. `id` is the stream's own: an event may move several streams. */
+  evolve(state: State, event: DomainEvent, id: string): State;
+  /** RFC 3339, or null: nothing to wait for. */
+  dueAt?(state: State): string | null;
+};
+
+/** A stream of whatever state. */
+// oxlint-disable-next-line typescript/no-explicit-any -- a state is both taken and given: nothing narrower fits all
+export type AnyStreamType = StreamType<any>;
+
+export type StreamRef = {
+  readonly type: AnyStreamType;
+  readonly id: string;
+  /** Most likely absent: it is decided on as new without asking; the append finds out if that was wrong. */
+  readonly likelyNew?: boolean;
+};
+
+/** What a command sees and leaves behind while it is decided. */
+export type Scope = {
+  /** RFC 3339: one instant for the whole batch. */
+  readonly now: string;
+  state<State>(type: StreamType<State>, id: string): State;
+  version(type: AnyStreamType, id: string): number;
+  /** Records `event` in its home stream, and moves the state of the streams in `also` by it. */
+  record(type: AnyStreamType, id: string, event: DomainEvent, also?: readonly StreamRef[]): void;
+  /** Says what the events recorded from here on follow from. */
+  because(origin: Origin): void;
+};
+
+export type Work<Result> = {
+  /** The streams that `run` looks at, as far as known: they are loaded together, any other one when it is met. */
+  readonly reads: readonly StreamRef[];
+  readonly origin: Origin;
+  /** Decides. May run again when another writer was faster; leaves nothing behind but what it records. */
+  run(scope: Scope): Result;
+  readonly idempotency?: { readonly caller: string; readonly key: string; readonly fingerprint: string } | undefined;
+  /** What is kept under the key; undefined: this result is not kept. Default: the result. */
+  keep?(result: Result): unknown;
+  readonly checkpoint?: { readonly consumer: string; readonly from: number; readonly to: number };
+};
+
+export type Done<Result> = {
+  /** The result of `run`, or what was kept under the key. */
+  readonly result: Result;
+  readonly replayed: boolean;
+  /** A position of the log that includes the effect. */
+  readonly position: number;
+  readonly events: readonly RecordedEvent[];
+};
+
+export type CommandBus = {
+  /**
+   * Resolves once the effect is durable. Rejects with `overloaded`, `log-unavailable`,
+   * `consumer-fenced`, `idempotency-key-reused`, or with what `run` threw; then nothing was recorded
+   * (after `log-unavailable` that is unknown: repeat under the same key).
+   */
+  execute<Result>(work: Work<Result>): Promise<Done<Result>>;
+  /** What the bus has done since it was made. */
+  statistics(): {
+    readonly queued: number;
+    readonly batches: number;
+    readonly works: number;
+    readonly conflicts: number;
+  };
+};
+
+export type CommandBusOptions = {
+  readonly log: EventLog;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  readonly batchWorksMax?: number;
+  readonly queueWorksMax?: number;
+  readonly cachedStreamsMax?: number;
+};
+
+/** After so many conflicts a command is decided alone, while nobody else can append. */
+const attemptsMax = 3;
+/** How often such a command may turn out to need further streams. */
+const aloneAttemptsMax = 10;
+/** Bounds a batch of large commands: an order of 2,000 lines reads 2,002 streams. */
+const batchReadsMax = 20_000;
+
+type Stored = { readonly version: number; readonly state: unknown };
+/** `base`: the version in the database, as far as known. */
+type Entry = Stored & { readonly base: number };
+type View = Map<StreamId, Entry>;
+
+/** Thrown by a scope that meets streams which are not in memory: they are loaded, and the command runs again. */
+class NotLoaded extends Error {
+  readonly streams: ReadonlyMap<StreamId, unknown>;
+
+  constructor(streams: ReadonlyMap<StreamId, unknown>) {
+    super('streams are not loaded');
+    this.streams = streams;
+  }
+}
+
+type Queued = {
+  readonly work: Work<unknown>;
+  readonly resolve: (done: Done<unknown>) => void;
+  readonly reject: (error: unknown) => void;
+  attempts: number;
+};
+
+/** A command that has been decided on top of the ones before it. */
+type Decided = {
+  readonly queued: Queued;
+  readonly result: unknown;
+  readonly reads: readonly StreamId[];
+  readonly events: readonly NewEvent[];
+  readonly writes: ReadonlyMap<StreamId, Stored & { readonly dueAt: string | null }>;
+  /** Undefined: the key is checked, and not taken. */
+  readonly kept: unknown;
+  readonly at: string;
+};
+
+/** The bus of one log. Several buses, in several processes, may share a log; being alone only makes it faster. */
+export function createCommandBus(options: CommandBusOptions): CommandBus {
+  const { log } = options;
+  const batchWorksMax = options.batchWorksMax ?? 1_000;
+  const queueWorksMax = options.queueWorksMax ?? 20_000;
+  const cache = new LRUCache<StreamId, Stored>({ max: options.cachedStreamsMax ?? 50_000 });
+  const counts = { batches: 0, works: 0, conflicts: 0 };
+  let queue: Queued[] = [];
+  let running = false;
+
+  async function run(): Promise<void> {
+    while (queue.length > 0) await runBatch(nextBatch());
+    running = false;
+  }
+
+  function nextBatch(): Queued[] {
+    let works = 0;
+    let reads = 0;
+    while (works < queue.length && works < batchWorksMax && reads < batchReadsMax) {
+      reads += queue[works]!.work.reads.length;
+      works += 1;
+    }
+    const batch = queue.slice(0, works);
+    queue = queue.slice(works);
+    return batch;
+  }
+
+  async function runBatch(batch: readonly Queued[]): Promise<void> {
+    const alone = batch.filter((queued) => queued.attempts >= attemptsMax);
+    let underWay = batch.filter((queued) => queued.attempts < attemptsMax);
+    for (const queued of alone) await runAlone(queued).catch(queued.reject);
+    try {
+      const view = await loadView(underWay);
+      let decided = await decideAll(underWay, view);
+      while (decided.length > 0) {
+        underWay = decided.map((one) => one.queued);
+        counts.batches += 1;
+        const result = await appendOrSplit(decided, view);
+        if (result === 'split') return;
+        if ('appended' in result) {
+          settle(decided, result);
+          return;
+        }
+        decided = withoutBad(decided, view, result);
+      }
+    } catch (error) {
+      // Nothing in memory can be trusted about what the database holds now.
+      cache.clear();
+      for (const queued of underWay) queued.reject(error);
+    }
+  }
+
+  /** The state of every stream that the batch is known to read: from memory, else in one query. */
+  async function loadView(batch: readonly Queued[]): Promise<View> {
+    const view: View = new Map();
+    const missing = new Map<StreamId, unknown>();
+    for (const { work, attempts } of batch) {
+      for (const { type, id, likelyNew } of work.reads) {
+        const stream = streamId(type.name, id);
+        if (view.has(stream) || remember(view, stream)) continue;
+        if (likelyNew === true && attempts === 0) view.set(stream, { version: 0, state: type.initial, base: 0 });
+        else missing.set(stream, type.initial);
+      }
+    }
+    await loadInto(view, missing);
+    return view;
+  }
+
+  function remember(view: View, stream: StreamId): boolean {
+    const cached = cache.get(stream);
+    if (cached !== undefined) view.set(stream, { ...cached, base: cached.version });
+    return cached !== undefined;
+  }
+
+  async function loadInto(view: View, missing: ReadonlyMap<StreamId, unknown>): Promise<void> {
+    if (missing.size === 0) return;
+    for (const [stream, initial] of missing) view.set(stream, { version: 0, state: initial, base: 0 });
+    for (const { stream, version, state } of await log.load([...missing.keys()])) {
+      view.set(stream, { version, state, base: version });
+    }
+  }
+
+  /** Decides one after the other. A command that throws fails alone and leaves no trace in the view. */
+  async function decideAll(batch: readonly Queued[], view: View): Promise<Decided[]> {
+    const now = new Date(options.now()).toISOString();
+    const decided: Decided[] = [];
+    for (const queued of batch) {
+      try {
+        decided.push(await decideOne(queued, view, now));
+      } catch (error) {
+        queued.reject(error);
+      }
+    }
+    return decided;
+  }
+
+  async function decideOne(queued: Queued, view: View, now: string): Promise<Decided> {
+    for (;;) {
+      const before = new Map<StreamId, Entry>();
+      try {
+        return decide(queued, view, before, now);
+      } catch (error) {
+        for (const [stream, entry] of before) view.set(stream, entry);
+        if (!(error instanceof NotLoaded)) throw error;
+        const missing = [...error.streams].filter(([stream]) => !remember(view, stream));
+        await loadInto(view, new Map(missing));
+      }
+    }
+  }
+
+  async function appendOrSplit(decided: readonly Decided[], view: View): Promise<AppendResult | 'split'> {
+    try {
+      return await log.append(batchOf(decided, view));
+    } catch (error) {
+      if (error instanceof EngineError || decided.length === 1) throw error;
+      // The database refused the batch as a whole, say by a check of an inline table: each command on
+      // its own, so that only the guilty one fails.
+      cache.clear();
+      for (const { queued } of decided) await runBatch([queued]);
+      return 'split';
+    }
+  }
+
+  function settle(decided: readonly Decided[], result: Extract<AppendResult, { appended: unknown }>): void {
+    let next = 0;
+    counts.works += decided.length;
+    for (const { queued, result: answer, events, writes } of decided) {
+      for (const [stream, { version, state }] of writes) cache.set(stream, { version, state });
+      const own = result.appended.slice(next, next + events.length);
+      next += events.length;
+      queued.resolve({ result: answer, replayed: false, position: own.at(-1)?.position ?? result.head, events: own });
+    }
+  }
+
+  /**
+   * Nothing was recorded. Takes out what stood against it, and whatever was decided on top of that;
+   * returns what can be sent again as it is.
+   */
+  function withoutBad(
+    decided: readonly Decided[],
+    view: View,
+    found: Extract<AppendResult, { conflicts: unknown }>,
+  ): Decided[] {
+    const tainted = new Set<StreamId>(found.conflicts);
+    for (const stream of found.conflicts) cache.delete(stream);
+    counts.conflicts += found.conflicts.length;
+    const again: Queued[] = [];
+    const good: Decided[] = [];
+    for (const one of decided) {
+      const { work } = one.queued;
+      const duplicate = found.duplicates.find(
+        (kept) => kept.caller === work.idempotency?.caller && kept.key === work.idempotency.key,
+      );
+      const fenced = work.checkpoint !== undefined && found.fenced.includes(work.checkpoint.consumer);
+      const onTainted = one.reads.some((stream) => tainted.has(stream));
+      if (duplicate === undefined && !fenced && !onTainted) {
+        good.push(one);
+        continue;
+      }
+      for (const stream of one.writes.keys()) tainted.add(stream);
+      if (duplicate !== undefined) settleDuplicate(one.queued, duplicate);
+      else if (fenced)
+        one.queued.reject(
+          new EngineError(
+            'consumer-fenced',
+            `the checkpoint of ${work.checkpoint?.consumer} has been moved by another worker`,
+          ),
+        );
+      else again.push(one.queued);
+    }
+    for (const stream of view.keys()) if (tainted.has(stream)) cache.delete(stream);
+    requeue(again);
+    return good;
+  }
+
+  function settleDuplicate(queued: Queued, kept: { fingerprint: string; answer: unknown; head: number }): void {
+    if (kept.fingerprint === queued.work.idempotency?.fingerprint) {
+      queued.resolve({ result: kept.answer, replayed: true, position: kept.head, events: [] });
+    } else {
+      queued.reject(new EngineError('idempotency-key-reused', 'the idempotency key was used for another request'));
+    }
+  }
+
+  function requeue(works: readonly Queued[]): void {
+    for (const queued of works) queued.attempts += 1;
+    queue = [...works, ...queue];
+  }
+
+  /** The slow way that no other writer can spoil. */
+  async function runAlone(queued: Queued): Promise<void> {
+    const streams = new Map<StreamId, unknown>();
+    for (const { type, id } of queued.work.reads) streams.set(streamId(type.name, id), type.initial);
+    const now = new Date(options.now()).toISOString();
+    for (let attempt = 1; ; attempt += 1) {
+      const view: View = new Map();
+      let decided: Decided | null = null;
+      try {
+        const result = await log.appendAlone([...streams.keys()], (rows) => {
+          for (const [stream, initial] of streams) view.set(stream, { version: 0, state: initial, base: 0 });
+          for (const { stream, version, state } of rows) view.set(stream, { version, state, base: version });
+          decided = decide(queued, view, new Map(), now);
+          return batchOf([decided], view);
+        });
+        for (const stream of view.keys()) cache.delete(stream);
+        if ('appended' in result) settle([decided!], result);
+        else if (withoutBad([decided!], view, result).length > 0)
+          throw new Error('a batch was refused, and nothing stood against it');
+        return;
+      } catch (error) {
+        if (!(error instanceof NotLoaded) || attempt >= aloneAttemptsMax) throw error;
+        for (const [stream, initial] of error.streams) streams.set(stream, initial);
+      }
+    }
+  }
+
+  return {
+    execute<Result>(work: Work<Result>) {
+      if (queue.length >= queueWorksMax) {
+        return Promise.reject(new EngineError('overloaded', `${queueWorksMax} commands are waiting already`));
+      }
+      return new Promise<Done<Result>>((resolve, reject) => {
+        queue.push({
+          work: work as Work<unknown>,
+          resolve: resolve as (done: Done<unknown>) => void,
+          reject,
+          attempts: 0,
+        });
+        if (!running) {
+          running = true;
+          // What arrives in the same turn of the event loop joins the first batch.
+          setImmediate(() => void run());
+        }
+      });
+    },
+    statistics: () => ({ queued: queue.length, ...counts }),
+  };
+}
+
+function decide(queued: Queued, view: View, before: View, now: string): Decided {
+  const { work } = queued;
+  const reads = new Set(work.reads.map((ref) => streamId(ref.type.name, ref.id)));
+  const events: NewEvent[] = [];
+  const writes = new Map<StreamId, Stored & { dueAt: string | null }>();
+  let origin = work.origin;
+
+  const entryOf = (type: AnyStreamType, id: string): Entry => {
+    const stream = streamId(type.name, id);
+    const entry = view.get(stream);
+    if (entry === undefined) throw new NotLoaded(new Map([[stream, type.initial]]));
+    reads.add(stream);
+    return entry;
+  };
+  const needAll = (refs: readonly StreamRef[]): void => {
+    const missing = refs.flatMap(({ type, id }): [StreamId, unknown][] => {
+      const stream = streamId(type.name, id);
+      return view.has(stream) ? [] : [[stream, type.initial]];
+    });
+    if (missing.length > 0) throw new NotLoaded(new Map(missing));
+  };
+  const move = (type: AnyStreamType, id: string, event: DomainEvent): number => {
+    const stream = streamId(type.name, id);
+    const entry = entryOf(type, id);
+    if (!before.has(stream)) before.set(stream, entry);
+    const version = entry.version + 1;
+    const state: unknown = type.evolve(entry.state, event, id);
+    view.set(stream, { version, state, base: entry.base });
+    writes.set(stream, { version, state, dueAt: type.dueAt?.(state) ?? null });
+    return version;
+  };
+
+  const result = work.run({
+    now,
+    state: <State>(type: StreamType<State>, id: string) => entryOf(type, id).state as State,
+    version: (type, id) => entryOf(type, id).version,
+    because(reason) {
+      origin = reason;
+    },
+    record(type, id, event, also = []) {
+      needAll(also);
+      const version = move(type, id, event);
+      events.push({ stream: streamId(type.name, id), version, type: event.type, data: event.data, at: now, origin });
+      for (const ref of also) move(ref.type, ref.id, event);
+    },
+  });
+  const kept = work.idempotency === undefined ? undefined : work.keep === undefined ? result : work.keep(result);
+  return { queued, result, reads: [...reads], events, writes, kept, at: now };
+}
+
+/** One batch of all commands' effects: each stream checked once, at the version the database should have, and written once. */
+function batchOf(decided: readonly Decided[], view: View): AppendBatch {
+  const checks = new Map<StreamId, number>();
+  const writes = new Map<StreamId, Stored & { dueAt: string | null }>();
+  const events: NewEvent[] = [];
+  const keys: AppendBatch['keys'][number][] = [];
+  const checkpoints: AppendBatch['checkpoints'][number][] = [];
+  for (const one of decided) {
+    for (const stream of one.reads) checks.set(stream, view.get(stream)!.base);
+    for (const [stream, write] of one.writes) writes.set(stream, write);
+    events.push(...one.events);
+    const { idempotency, checkpoint } = one.queued.work;
+    if (idempotency !== undefined) keys.push({ ...idempotency, answer: one.kept, at: one.at });
+    if (checkpoint !== undefined) checkpoints.push(checkpoint);
+  }
+  return {
+    checks: [...checks].map(([stream, version]) => ({ stream, version })),
+    events,
+    writes: [...writes].map(([stream, write]) => ({ stream, ...write })),
+    keys,
+    checkpoints,
+  };
+}

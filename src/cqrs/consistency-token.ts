@@ -1,0 +1,45 @@
+/**
+ * A consistency token names how far each log had come: positions by service and shard. It is opaque
+ * to clients. A side that has applied at least these positions includes what the token stands for.
+ */
+
+/** Position by source; a source is `<service>.<shard>`. */
+export type Positions = Readonly<Record<string, number>>;
+
+const SOURCE = /^[a-z][a-z-]{0,31}\.\d{1,4}$/;
+const tokenLengthMax = 2_048;
+
+/** The token that stands for `positions`, safe in a header. */
+export function encodeToken(positions: Positions): string {
+  const parts = Object.keys(positions)
+    .sort()
+    .map((source) => `${source}=${positions[source]}`);
+  return Buffer.from(`1;${parts.join(',')}`, 'latin1').toString('base64url');
+}
+
+/** The positions a token stands for, or null when it is not one of ours. */
+export function decodeToken(token: string): Positions | null {
+  if (token.length === 0 || token.length > tokenLengthMax || !/^[A-Za-z0-9_-]+$/.test(token)) return null;
+  const bytes = Buffer.from(token, 'base64url');
+  if (bytes.toString('base64url') !== token) return null;
+  const text = bytes.toString('latin1');
+  if (!text.startsWith('1;')) return null;
+  const positions: Record<string, number> = {};
+  if (text === '1;') return positions;
+  for (const part of text.slice(2).split(',')) {
+    const cut = part.indexOf('=');
+    const source = part.slice(0, cut);
+    const position = part.slice(cut + 1);
+    if (cut < 0 || !SOURCE.test(source) || !/^(0|[1-9]\d{0,15})$/.test(position)) return null;
+    if (!Number.isSafeInteger(Number(position)) || Object.hasOwn(positions, source)) return null;
+    positions[source] = Number(position);
+  }
+  return positions;
+}
+
+/** Both taken together: the later position of each source. */
+export function mergePositions(a: Positions, b: Positions): Positions {
+  const merged: Record<string, number> = { ...a };
+  for (const [source, position] of Object.entries(b)) merged[source] = Math.max(merged[source] ?? 0, position);
+  return merged;
+}

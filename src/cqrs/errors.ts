@@ -1,0 +1,28 @@
+/** Operating errors of the engine room: each has a stable code, and the cause where there is one. */
+
+export type EngineErrorCode =
+  /** The database did not answer in time; whether the batch was recorded may be unknown. */
+  | 'log-unavailable'
+  /** The queue of commands is full: nothing was done. */
+  | 'overloaded'
+  /** Another worker has moved this consumer's checkpoint. */
+  | 'consumer-fenced'
+  /** The idempotency key belongs to another request. */
+  | 'idempotency-key-reused'
+  /** A position is missing in a log that has none missing. */
+  | 'log-gap'
+  /** The database belongs to another log. */
+  | 'wrong-log';
+
+export class EngineError extends Error {
+  readonly code: EngineErrorCode;
+
+  constructor(code: EngineErrorCode, message: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.name = 'EngineError';
+    this.code = code;
+  }
+}
+
+export const isEngineError = (error: unknown, code: EngineErrorCode): boolean =>
+  error instanceof EngineError && error.code === code;

@@ -1,0 +1,134 @@
+/**
+ * The log of one shard of one service: what happened, in an order without holes. It is the service's
+ * only outbox; whoever wants to know reads it from a position.
+ */
+import type { DomainEvent } from './decider.ts';
+import { slotOf } from './slots.ts';
+import type { Tail } from './tail.ts';
+
+/** Who asked, why, and within which trace. Recorded with every event. */
+export type Origin = {
+  /** `operator`, `customer:<id>`, or the name of the consumer or timer that reacted. */
+  readonly actor: string;
+  /** The same for everything that follows from one request. */
+  readonly correlationId: string;
+  /** The request or event that this follows from. */
+  readonly causationId: string;
+  readonly traceparent?: string;
+};
+
+export type RecordedEvent<Event extends DomainEvent = DomainEvent> = Event & {
+  /** `<service>-<shard>-<position>`: what the causation of a later event names. */
+  readonly id: string;
+  /** 1, 2, 3 … per shard, in commit order. */
+  readonly position: number;
+  readonly stream: string;
+  /** 1, 2, 3 … per home stream. */
+  readonly version: number;
+  readonly slot: number;
+  /** RFC 3339, by the writer's clock. */
+  readonly at: string;
+  readonly origin: Origin;
+};
+
+/** `<type>-<id>`; streams of one entity share their id, hence their slot. */
+export type StreamId = string;
+
+export type StreamRow = {
+  readonly stream: StreamId;
+  readonly version: number;
+  /** fold(events) of the stream; plain JSON. */
+  readonly state: unknown;
+};
+
+export type NewEvent = {
+  readonly stream: StreamId;
+  /** Of the home stream. */
+  readonly version: number;
+  readonly type: string;
+  readonly data: object;
+  readonly at: string;
+  readonly origin: Origin;
+};
+
+/**
+ * One batch of commands' effects: all of it is recorded in one transaction, or none. `checks` are the
+ * streams that were read, at the versions they were read at (0: absent); `writes` the final state of
+ * each stream that changed. A stream moved by events of another home counts them in its version.
+ */
+export type AppendBatch = {
+  readonly checks: readonly { readonly stream: StreamId; readonly version: number }[];
+  readonly events: readonly NewEvent[];
+  readonly writes: readonly {
+    readonly stream: StreamId;
+    readonly version: number;
+    readonly state: unknown;
+    readonly dueAt: string | null;
+  }[];
+  /** A key without an answer is checked, and not taken. */
+  readonly keys: readonly {
+    readonly caller: string;
+    readonly key: string;
+    readonly fingerprint: string;
+    readonly answer: unknown;
+    readonly at: string;
+  }[];
+  readonly checkpoints: readonly { readonly consumer: string; readonly from: number; readonly to: number }[];
+};
+
+export type AppendResult =
+  | { readonly appended: readonly RecordedEvent[]; readonly head: number }
+  /** Nothing was recorded. What stood against it: */
+  | {
+      readonly conflicts: readonly StreamId[];
+      readonly duplicates: readonly {
+        readonly caller: string;
+        readonly key: string;
+        readonly fingerprint: string;
+        readonly answer: unknown;
+        readonly head: number;
+      }[];
+      /** Consumers whose checkpoint another worker has moved. */
+      readonly fenced: readonly string[];
+      readonly head: number;
+    };
+
+export type EventLog = {
+  /** `<service>.<shard>`. */
+  readonly source: string;
+  /** Appends at the expected versions. Positions are dense. Rejects with LogUnavailable when the database does not answer in time. */
+  append(batch: AppendBatch): Promise<AppendResult>;
+  /**
+   * Loads `streams`, has `decide` make a batch of them and appends it, all while nobody else can append:
+   * the slow way that always succeeds, for streams on which others keep being faster. `decide` runs
+   * synchronously, perhaps again; what it throws rejects, and nothing is recorded.
+   */
+  appendAlone(streams: readonly StreamId[], decide: (rows: readonly StreamRow[]) => AppendBatch): Promise<AppendResult>;
+  /** The stored rows of those of `streams` that exist. */
+  load(streams: readonly StreamId[]): Promise<StreamRow[]>;
+  /** Up to `limit` events after `position`, without holes. */
+  read(position: number, limit: number): Promise<RecordedEvent[]>;
+  /** The position of the last event; 0 when there is none. */
+  head(): Promise<number>;
+  /** Up to `limit` streams whose `dueAt` is not after `now`, the most overdue first. */
+  due(now: string, limit: number): Promise<{ readonly stream: StreamId; readonly dueAt: string }[]>;
+  /** How far a consumer of this service has come; 0 before its first event. */
+  checkpoint(consumer: string): Promise<number>;
+  /** What this process has appended last, in commit order, as soon as it is committed. */
+  readonly tail: Tail;
+};
+
+/** What a consumer in another process needs of a log. */
+export type LogReader = Pick<EventLog, 'source' | 'read' | 'head'>;
+
+/** `order-42` of type `order`, id `42`. */
+export const streamId = (type: string, id: string): StreamId => `${type}-${id}`;
+
+/** The id within a stream's name. Types have no dash; ids may. */
+export const entityOf = (stream: StreamId): string => stream.slice(stream.indexOf('-') + 1);
+
+/** The slot of a stream: that of its entity, so that all streams of an order are neighbours. */
+export const slotOfStream = (stream: StreamId): number => slotOf(entityOf(stream));
+
+/** `<service>-<shard>-<position>`. */
+export const eventId = (source: string, position: number): string => `${source.replace('.', '-')}-${position}`;

@@ -1,0 +1,112 @@
+/**
+ * A feed hands a consumer the events of one source, in order, in batches, from a position. The direct
+ * feed reads the source's log itself: from the tail in memory where the log is written in this
+ * process, else from its database. A signal only wakes it; the poll is what it can rely on.
+ */
+import type { Client } from 'pg';
+import type { Database, PinnedConnection } from '#platform/postgres.ts';
+import type { LogReader, RecordedEvent } from './event-log.ts';
+import { wakeChannel } from './postgres-log.ts';
+import { Progress } from './progress.ts';
+import type { Tail } from './tail.ts';
+
+export type Feed = {
+  readonly source: string;
+  /** Up to `limit` events after `position`, without holes. Waits up to `waitMs` for the first; then none. */
+  next(position: number, limit: number, waitMs: number): Promise<readonly RecordedEvent[]>;
+  /** The last position heard of: what there is to catch up with, as far as is known without asking. */
+  knownHead(): number;
+  close(): Promise<void>;
+};
+
+const pollEveryMs = 1_000;
+const listenRetryMs = 1_000;
+
+/** The feed of a log that is written in this process. */
+export function localFeed(log: LogReader & { readonly tail: Tail }): Feed {
+  const heard = new Progress();
+  log.tail.onPush((events) => heard.advance(events.at(-1)!.position));
+  return directFeed(
+    log,
+    heard,
+    (position, limit) => log.tail.after(position, limit),
+    async () => {},
+  );
+}
+
+/** The feed of a log that another process writes. `database` is the source's. */
+export function remoteFeed(log: LogReader, database: Database): Feed {
+  const heard = new Progress();
+  let closed = false;
+  let connection: PinnedConnection | null = null;
+
+  async function listen(): Promise<void> {
+    while (!closed) {
+      const pinned = await database.pin().catch(() => null);
+      if (pinned !== null) {
+        connection = pinned;
+        const broken = new Promise<void>((resolve) =>
+          pinned.client.once('end', resolve).once('error', () => resolve()),
+        );
+        pinned.client.on(
+          'notification',
+          () =>
+            void log.head().then(
+              (head) => heard.advance(head),
+              () => {},
+            ),
+        );
+        await pinned.client.query(`listen ${wakeChannel}`).catch(() => {});
+        await broken;
+        connection = null;
+        pinned.release(true);
+      }
+      if (!closed) await new Promise((resolve) => setTimeout(resolve, listenRetryMs));
+    }
+  }
+  void listen();
+
+  return directFeed(
+    log,
+    heard,
+    () => null,
+    async () => {
+      closed = true;
+      await (connection?.client as unknown as Client | undefined)?.end();
+    },
+  );
+}
+
+function directFeed(
+  log: LogReader,
+  heard: Progress,
+  fromMemory: (position: number, limit: number) => RecordedEvent[] | null,
+  close: () => Promise<void>,
+): Feed {
+  let asked = false;
+  return {
+    source: log.source,
+    knownHead: () => heard.position,
+    close,
+
+    async next(position, limit, waitMs) {
+      const remembered = fromMemory(position, limit);
+      if (remembered !== null && remembered.length > 0) return remembered;
+      if (!asked) {
+        heard.advance(await log.head());
+        asked = true;
+      }
+      if (heard.position <= position && waitMs > 0) {
+        // Another process may write this log without our hearing of it: the poll below sees it.
+        const woken = await heard.reach(position + 1, Math.min(waitMs, pollEveryMs));
+        if (woken) {
+          const fresh = fromMemory(position, limit);
+          if (fresh !== null && fresh.length > 0) return fresh;
+        }
+      }
+      const events = await log.read(position, limit);
+      if (events.length > 0) heard.advance(events.at(-1)!.position);
+      return events;
+    },
+  };
+}

@@ -1,0 +1,91 @@
+/** The event log in memory: the same promises as PostgreSQL's, kept by being single-threaded. For tests and the simulator. */
+import type { AppendBatch, AppendResult, EventLog, RecordedEvent, StreamId, StreamRow } from './event-log.ts';
+import { eventId, slotOfStream } from './event-log.ts';
+import { Tail } from './tail.ts';
+
+type StoredStream = { version: number; state: string; dueAt: string | null };
+type KeptAnswer = { caller: string; key: string; fingerprint: string; answer: string };
+
+/** An empty log of `source` (`<service>.<shard>`). */
+export function openMemoryLog(source: string): EventLog {
+  const events: RecordedEvent[] = [];
+  const versions = new Set<string>();
+  const streams = new Map<string, StoredStream>();
+  const keys = new Map<string, KeptAnswer>();
+  const checkpoints = new Map<string, number>();
+  const tail = new Tail();
+  const keyOf = (caller: string, key: string): string => JSON.stringify([caller, key]);
+
+  const load = (wanted: readonly StreamId[]): StreamRow[] =>
+    wanted.flatMap((stream) => {
+      const stored = streams.get(stream);
+      return stored === undefined
+        ? []
+        : [{ stream, version: stored.version, state: JSON.parse(stored.state) as unknown }];
+    });
+
+  function append(batch: AppendBatch): AppendResult {
+    const head = events.length;
+    const conflicts = batch.checks
+      .filter((c) => (streams.get(c.stream)?.version ?? 0) !== c.version)
+      .map((c) => c.stream);
+    const duplicates = batch.keys.flatMap(({ caller, key }) => {
+      const kept = keys.get(keyOf(caller, key));
+      return kept === undefined ? [] : [{ ...kept, answer: JSON.parse(kept.answer) as unknown, head }];
+    });
+    const fenced = batch.checkpoints
+      .filter((m) => (checkpoints.get(m.consumer) ?? 0) !== m.from)
+      .map((m) => m.consumer);
+    if (conflicts.length > 0 || duplicates.length > 0 || fenced.length > 0)
+      return { head, conflicts, duplicates, fenced };
+
+    for (const event of batch.events) {
+      if (versions.has(`${event.stream}@${event.version}`))
+        throw new Error(`${event.stream} has a version ${event.version} already`);
+    }
+    const appended = batch.events.map((event, n): RecordedEvent => {
+      versions.add(`${event.stream}@${event.version}`);
+      const position = head + n + 1;
+      return {
+        ...event,
+        data: JSON.parse(JSON.stringify(event.data)) as object,
+        id: eventId(source, position),
+        position,
+        slot: slotOfStream(event.stream),
+      };
+    });
+    events.push(...appended);
+    for (const write of batch.writes) {
+      streams.set(write.stream, { version: write.version, state: JSON.stringify(write.state), dueAt: write.dueAt });
+    }
+    for (const { caller, key, fingerprint, answer } of batch.keys) {
+      if (answer === undefined) continue;
+      keys.set(keyOf(caller, key), { caller, key, fingerprint, answer: JSON.stringify(answer) });
+    }
+    for (const move of batch.checkpoints) checkpoints.set(move.consumer, move.to);
+    tail.push(
+      appended,
+      appended.map(() => 0),
+    );
+    return { appended, head: events.length };
+  }
+
+  return {
+    source,
+    tail,
+    append: async (batch) => append(batch),
+    appendAlone: async (wanted, decide) => append(decide(load(wanted))),
+    load: async (wanted) => load(wanted),
+
+    read: async (position, limit) => events.slice(position, position + limit),
+    head: async () => events.length,
+
+    due: async (now, limit) =>
+      [...streams]
+        .flatMap(([stream, { dueAt }]) => (dueAt !== null && dueAt <= now ? [{ stream, dueAt }] : []))
+        .sort((a, b) => (a.dueAt < b.dueAt ? -1 : 1))
+        .slice(0, limit),
+
+    checkpoint: async (consumer) => checkpoints.get(consumer) ?? 0,
+  };
+}

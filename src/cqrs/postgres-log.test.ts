@@ -1,0 +1,221 @@
+import assert from 'node:assert/strict';
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer } from 'node:net';
+import { test, type TestContext } from 'node:test';
+import { type Database, openDatabase } from '#platform/postgres.ts';
+import { testDatabase, testDatabaseUrl } from '../../tests/database.ts';
+import { eventLogContract } from './event-log.contract.ts';
+import type { AppendBatch } from './event-log.ts';
+import { localFeed, remoteFeed } from './feed.ts';
+import { forgetKeys, logSchemaFolders, openPostgresLog, postgresLogReader } from './postgres-log.ts';
+
+async function openLog(t: TestContext): Promise<Awaited<ReturnType<typeof openPostgresLog>> & { database: Database }> {
+  const database = await testDatabase(t, logSchemaFolders);
+  const log = await openPostgresLog({ database, source: 'orders.0' });
+  t.after(() => log.close());
+  return Object.assign(log, { database });
+}
+
+const origin = { actor: 'operator', correlationId: 'c', causationId: 'r' };
+const at = '2026-01-02T03:04:05.678Z';
+const one = (stream: string, version = 1): AppendBatch => ({
+  checks: [{ stream, version: version - 1 }],
+  events: [{ stream, version, type: 'Happened', data: { n: 1 }, at, origin }],
+  writes: [{ stream, version, state: {}, dueAt: null }],
+  keys: [],
+  checkpoints: [],
+});
+
+eventLogContract('PostgreSQL log', openLog);
+
+test('a database of another log is not written to', async (t) => {
+  const log = await openLog(t);
+  await assert.rejects(
+    openPostgresLog({ database: log.database, source: 'stock.0' }),
+    /database of orders\.0, not of stock\.0/,
+  );
+});
+
+test('of two writers that create the same stream at once exactly one wins, 1,000 times out of 1,000', async (t) => {
+  const log = await openLog(t);
+  const other = await openPostgresLog({ database: log.database, source: 'orders.0' });
+  t.after(() => other.close());
+  for (let n = 0; n < 1_000; n += 1) {
+    const both = await Promise.all([log.append(one(`order-${n}`)), other.append(one(`order-${n}`))]);
+    assert.equal(both.filter((result) => 'appended' in result).length, 1);
+  }
+  assert.equal(await log.head(), 1_000);
+});
+
+test('an append whose connection breaks before it is sent is made on a new one, once', async (t) => {
+  const log = await openLog(t);
+  await log.append(one('order-a'));
+  await breakConnections(log.database);
+  const result = await log.append(one('order-b'));
+  assert.ok('appended' in result);
+  assert.equal(await log.head(), 2);
+});
+
+test('an append whose answer is lost after the commit is found in the log and not made again', async (t) => {
+  const direct = await testDatabase(t, logSchemaFolders);
+  const proxy = await lossyProxy(t, direct);
+  const database = openDatabase(proxy.url, { applicationName: 'behind a proxy' });
+  const log = await openPostgresLog({ database, source: 'orders.0' });
+  t.after(() => {
+    log.close();
+    return database.end();
+  });
+  await log.append(one('order-a'));
+  proxy.loseNextAnswer();
+  const result = await log.append(one('order-b'));
+  assert.ok('appended' in result);
+  assert.deepEqual(
+    result.appended.map((event) => [event.position, event.stream]),
+    [[2, 'order-b']],
+  );
+  assert.equal(proxy.lost(), 1);
+  assert.equal(await log.head(), 2);
+});
+
+test('a statement that the database refuses rejects at once and changes nothing', async (t) => {
+  const log = await openLog(t);
+  const broken = one('order-a');
+  await assert.rejects(log.append({ ...broken, events: [{ ...broken.events[0]!, version: 0 }] }), /version/);
+  assert.equal(await log.head(), 0);
+});
+
+test('a log that does not answer is unavailable after its time-out', async (t) => {
+  const database = await testDatabase(t, logSchemaFolders);
+  const log = await openPostgresLog({ database, source: 'orders.0', appendTimeoutMs: 300 });
+  t.after(() => log.close());
+  const blocker = await database.pin();
+  await blocker.query('begin', 'begin');
+  await blocker.query('hold', 'select * from log_head for update');
+  await assert.rejects(log.append(one('order-a')), { code: 'log-unavailable' });
+  await blocker.query('rollback', 'rollback');
+  blocker.release();
+});
+
+test('a hole in the log is noticed by its reader', async (t) => {
+  const log = await openLog(t);
+  for (const id of ['a', 'b', 'c']) await log.append(one(`order-${id}`));
+  await log.database.query('damage', 'delete from events where position = 2');
+  await assert.rejects(log.read(0, 10), { code: 'log-gap' });
+});
+
+test('old keys are forgotten, young ones are kept', async (t) => {
+  const log = await openLog(t);
+  const key = { caller: 'operator', fingerprint: 'f', answer: {} };
+  await log.append({
+    ...one('order-a'),
+    keys: [
+      { ...key, key: 'old', at: '2026-01-01T00:00:00Z' },
+      { ...key, key: 'new', at: '2026-02-01T00:00:00Z' },
+    ],
+  });
+  assert.equal(await forgetKeys(log.database, '2026-01-15T00:00:00Z', 10), 1);
+  assert.deepEqual(await log.database.query('left', 'select key from idempotency_keys'), [{ key: 'new' }]);
+});
+
+test(
+  'with 4 processes appending, positions are dense and a tailing reader sees 200,000 events once and in order',
+  { timeout: 170_000 },
+  async (t) => {
+    const url = await testDatabaseUrl(t, logSchemaFolders);
+    const perProcess = 50_000;
+    const total = 4 * perProcess;
+    const database = openDatabase(url, { applicationName: 'reader' });
+    await (await openPostgresLog({ database, source: 'orders.0' })).close();
+    const writers = [1, 2, 3, 4].map((n) =>
+      fork(new URL('./postgres-log.writer.ts', import.meta.url), [url, String(n), String(perProcess)]),
+    );
+    const ended = Promise.all(writers.map((writer) => once(writer, 'exit')));
+    const feed = remoteFeed(postgresLogReader(database, 'orders.0'), database);
+    const seen = new Map<string, number>();
+    let position = 0;
+    while (position < total) {
+      const events = await feed.next(position, 2_000, 10_000);
+      for (const event of events) {
+        assert.equal(event.position, position + 1);
+        position = event.position;
+        assert.equal(event.version, (seen.get(event.stream) ?? 0) + 1, `${event.stream} is out of order`);
+        seen.set(event.stream, event.version);
+      }
+    }
+    assert.deepEqual(
+      (await ended).map(([code]) => code as number),
+      [0, 0, 0, 0],
+    );
+    await feed.close();
+    const [row] = await database.query<{ n: number; low: number; high: number }>(
+      'sum',
+      'select count(*) as n, min(position) as low, max(position) as high from events',
+    );
+    assert.deepEqual(row, { n: total, low: 1, high: total });
+    await database.end();
+  },
+);
+
+test('a local feed gives what happens from memory, and what came before from the database', async (t) => {
+  const log = await openLog(t);
+  await log.append(one('order-a'));
+  const again = await openPostgresLog({ database: log.database, source: 'orders.0' });
+  t.after(() => again.close());
+  const feed = localFeed(again);
+  assert.deepEqual(
+    (await feed.next(0, 10, 0)).map((event) => event.position),
+    [1],
+  );
+  const waiting = feed.next(1, 10, 5_000);
+  await again.append(one('order-b'));
+  assert.deepEqual(
+    (await waiting).map((event) => event.position),
+    [2],
+  );
+  assert.equal(feed.knownHead(), 2);
+});
+
+async function breakConnections(database: Database): Promise<void> {
+  await database.query(
+    'break',
+    'select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()',
+  );
+}
+
+/** Passes everything on to the database, but for the one answer that it is told to lose, connection and all. */
+async function lossyProxy(
+  t: TestContext,
+  database: Database,
+): Promise<{ url: string; loseNextAnswer(): void; lost(): number }> {
+  const [row] = await database.query<{ folder: string; port: string; name: string; user: string }>(
+    'where',
+    `select current_setting('unix_socket_directories') as folder, current_setting('port') as port,
+       current_database() as name, current_user as user`,
+  );
+  const { folder, port, name, user } = row!;
+  let losing = false;
+  let lost = 0;
+  const server = createServer((client) => {
+    const upstream = connect(`${folder.replaceAll('"', '')}/.s.PGSQL.${port}`);
+    client.pipe(upstream);
+    upstream.on('data', (chunk) => {
+      if (!losing) return void client.write(chunk);
+      losing = false;
+      lost += 1;
+      client.destroy();
+    });
+    for (const socket of [client, upstream]) {
+      socket.on('error', () => {});
+      socket.on('close', () => (socket === client ? upstream : client).destroy());
+    }
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => server.close());
+  return {
+    url: `postgresql://${user}@127.0.0.1:${(server.address() as AddressInfo).port}/${name}`,
+    loseNextAnswer: () => void (losing = true),
+    lost: () => lost,
+  };
+}

@@ -1,0 +1,406 @@
+/** The event log on PostgreSQL: one database per shard, one round trip per batch. */
+import type { Database, PinnedConnection, Sql } from '#platform/postgres.ts';
+import { EngineError } from './errors.ts';
+import type {
+  AppendBatch,
+  AppendResult,
+  EventLog,
+  LogReader,
+  NewEvent,
+  Origin,
+  RecordedEvent,
+  StreamId,
+  StreamRow,
+} from './event-log.ts';
+import { eventId, slotOfStream } from './event-log.ts';
+import { Tail } from './tail.ts';
+
+export type PostgresLogOptions = {
+  readonly database: Database;
+  /** `<service>.<shard>`. */
+  readonly source: string;
+  /** How long an append may take, reconnecting included. */
+  readonly appendTimeoutMs?: number;
+};
+
+/** The channel on which a log tells other processes that it has grown. */
+export const wakeChannel = 'log_appended';
+const wakeEveryMs = 20;
+const retryPauseMs = 50;
+
+/** What is worth another try, by SQLSTATE: the transaction was rolled back through no fault of its own. */
+const transientStates = new Set(['40001', '40P01', '55P03', '57014', '53300']);
+
+/** The folders of SQL that a log's database needs, in order. */
+export const logSchemaFolders = [
+  new URL('./schema/checkpoints/', import.meta.url),
+  new URL('./schema/log/', import.meta.url),
+] as const;
+
+/** The folder of SQL that a read database needs for its consumers. */
+export const checkpointSchemaFolder = logSchemaFolders[0];
+
+/**
+ * Opens the log that `source` writes in `database`, whose schema is in place. Rejects with
+ * `wrong-log` when the database is that of another log.
+ */
+export async function openPostgresLog(options: PostgresLogOptions): Promise<EventLog & { close(): void }> {
+  const { database, source } = options;
+  await claim(database, source);
+  const tail = new Tail();
+  const reader = postgresLogReader(database, source);
+  const appendTimeoutMs = options.appendTimeoutMs ?? 15_000;
+  let writer: Promise<PinnedConnection> | null = null;
+  let wakeTimer: NodeJS.Timeout | null = null;
+  let lastTurn: Promise<unknown> = Promise.resolve();
+
+  /** One transaction at a time on the writer's connection. */
+  function inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = lastTurn.then(work, work);
+    lastTurn = turn.catch(() => {});
+    return turn;
+  }
+
+  async function openWriter(): Promise<PinnedConnection> {
+    const pinned = await database.pin();
+    await pinned.query('limit', `select set_config('statement_timeout', $1, false)`, [String(appendTimeoutMs)]);
+    return pinned;
+  }
+
+  function dropWriter(): void {
+    void writer?.then(
+      (pinned) => pinned.release(true),
+      () => {},
+    );
+    writer = null;
+  }
+
+  /** NOTIFY takes a lock on commit that all databases share, so it is sent at most once per interval, for all batches in it. */
+  function wakeOthers(): void {
+    wakeTimer ??= setTimeout(() => {
+      wakeTimer = null;
+      database
+        .query('wake', `select set_config('synchronous_commit', 'off', true), pg_notify('${wakeChannel}', '')`)
+        .catch(() => {});
+    }, wakeEveryMs);
+  }
+
+  /**
+   * Makes `attempt` until it is known what became of it. A connection that breaks leaves that open: the
+   * batch that was being recorded is then looked for before it is sent again.
+   */
+  async function untilKnown(attempt: Attempt): Promise<AppendResult> {
+    const giveUpAt = performance.now() + appendTimeoutMs;
+    let inDoubt: AppendBatch | null = null;
+    for (;;) {
+      try {
+        const connection = await (writer ??= openWriter());
+        const left = giveUpAt - performance.now();
+        const doubtful = inDoubt;
+        const committedAt = doubtful === null ? null : await within(left, findCommitted(connection, doubtful));
+        if (doubtful !== null && committedAt !== null)
+          return publish(doubtful, appendParameters(doubtful), committedAt);
+        const { batch, sent, result } = await within(
+          left,
+          attempt(connection, (sending) => (inDoubt = sending)),
+        );
+        return 'conflicts' in result ? result : publish(batch, sent, result.head);
+      } catch (error) {
+        if (isAnswer(error) && !transientStates.has(error.code)) throw error;
+        if (!isAnswer(error)) {
+          if (!isBroken(error)) throw error;
+          dropWriter();
+        }
+        if (performance.now() > giveUpAt) {
+          throw new EngineError(
+            'log-unavailable',
+            `the log of ${source} could not be written within ${appendTimeoutMs} ms`,
+            error,
+          );
+        }
+        await new Promise((resolve) => setTimeout(resolve, retryPauseMs));
+      }
+    }
+  }
+
+  function publish(batch: AppendBatch, sent: Sent, headBefore: number): AppendResult {
+    const appended = batch.events.map((event, n) => record(source, event, headBefore + n + 1));
+    if (appended.length > 0) {
+      tail.push(appended, sent.eventBytes);
+      wakeOthers();
+    }
+    return { appended, head: headBefore + appended.length };
+  }
+
+  return {
+    source,
+    tail,
+    read: reader.read,
+    head: reader.head,
+
+    append(batch) {
+      const sent = appendParameters(batch);
+      return inTurn(() =>
+        untilKnown(async (connection, attempting) => {
+          attempting(batch);
+          return { batch, sent, result: await send(connection, sent.values) };
+        }),
+      );
+    },
+
+    appendAlone(streams, decide) {
+      return inTurn(() => untilKnown((connection, attempting) => sendAlone(connection, streams, decide, attempting)));
+    },
+
+    load: (streams) => loadStreams(database, streams),
+
+    due: (now, limit) =>
+      database.query<{ stream: string; dueAt: string }>(
+        'due',
+        `select stream, ${rfc3339('due_at')} as "dueAt" from streams where due_at <= $1 order by due_at limit $2`,
+        [now, limit],
+      ),
+
+    async checkpoint(consumer) {
+      const rows = await database.query<{ position: number }>(
+        'checkpoint',
+        'select position from checkpoints where consumer = $1',
+        [consumer],
+      );
+      return rows[0]?.position ?? 0;
+    },
+
+    close() {
+      if (wakeTimer !== null) clearTimeout(wakeTimer);
+      void writer?.then(
+        (pinned) => pinned.release(),
+        () => {},
+      );
+      writer = null;
+    },
+  };
+}
+
+/** Reads the log of another service from its database. */
+export function postgresLogReader(database: Database, source: string): LogReader {
+  return {
+    source,
+
+    async read(position, limit) {
+      const rows = await database.query<EventRow>('read', readSql, [position, limit]);
+      return rows.map((row, n) => {
+        if (row.position !== position + n + 1) {
+          throw new EngineError(
+            'log-gap',
+            `the log of ${source} has position ${row.position} where ${position + n + 1} should be`,
+          );
+        }
+        return {
+          id: eventId(source, row.position),
+          position: row.position,
+          stream: row.stream,
+          version: row.version,
+          slot: row.slot,
+          type: row.type,
+          data: JSON.parse(row.data) as object,
+          at: row.at,
+          origin: JSON.parse(row.origin) as Origin,
+        };
+      });
+    },
+
+    async head() {
+      const rows = await database.query<{ position: number }>('head', 'select position from log_head');
+      return rows[0]?.position ?? 0;
+    },
+  };
+}
+
+type Sent = { readonly values: (string | null)[]; readonly eventBytes: number[] };
+type SendResult = { readonly head: number } | Extract<AppendResult, { conflicts: unknown }>;
+
+/** One try; calls `attempting` before the step whose answer, if lost, leaves open whether the batch is recorded. */
+type Attempt = (
+  connection: PinnedConnection,
+  attempting: (batch: AppendBatch) => void,
+) => Promise<{ readonly batch: AppendBatch; readonly sent: Sent; readonly result: SendResult }>;
+
+const awaitHeadSql = 'select position from log_head for update';
+
+async function loadStreams(sql: Sql, streams: readonly StreamId[]): Promise<StreamRow[]> {
+  const rows = await sql.query<{ stream: string; version: number; state: string }>(
+    'load',
+    'select stream, version, state from streams where stream = any($1)',
+    [streams],
+  );
+  return rows.map((row) => ({ stream: row.stream, version: row.version, state: JSON.parse(row.state) as unknown }));
+}
+
+/** With the head's lock held from before the streams are read until the batch is recorded. */
+async function sendAlone(
+  connection: PinnedConnection,
+  streams: readonly StreamId[],
+  decide: (rows: readonly StreamRow[]) => AppendBatch,
+  attempting: (batch: AppendBatch) => void,
+): ReturnType<Attempt> {
+  await connection.query('begin', 'begin');
+  try {
+    await connection.query('await head', awaitHeadSql);
+    const batch = decide(await loadStreams(connection, streams));
+    const sent = appendParameters(batch);
+    const result = await send(connection, sent.values);
+    attempting(batch);
+    await connection.query('commit', 'commit');
+    return { batch, sent, result };
+  } catch (error) {
+    if (isAnswer(error) || !isBroken(error)) await connection.query('rollback', 'rollback');
+    throw error;
+  }
+}
+
+type EventRow = {
+  position: number;
+  stream: string;
+  version: number;
+  slot: number;
+  type: string;
+  data: string;
+  at: string;
+  origin: string;
+};
+
+const rfc3339 = (column: string): string => `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
+
+const readSql = `
+  select position, stream, version, slot, type, data, ${rfc3339('at')} as at, origin
+  from events where position > $1 order by position limit $2`;
+
+function record(source: string, event: NewEvent, position: number): RecordedEvent {
+  return { ...event, id: eventId(source, position), position, slot: slotOfStream(event.stream) };
+}
+
+async function claim(database: Database, source: string): Promise<void> {
+  await database.query('claim', 'insert into log_head (source) values ($1) on conflict do nothing', [source]);
+  const rows = await database.query<{ source: string }>('owner', 'select source from log_head');
+  if (rows[0]?.source !== source) {
+    throw new EngineError(
+      'wrong-log',
+      `this is the database of ${rows[0]?.source}, not of ${source}: check the DATABASE_URL settings`,
+    );
+  }
+}
+
+async function send(writer: Sql, values: readonly unknown[]): Promise<SendResult> {
+  const [row] = await writer.query<{
+    head: number;
+    conflicts: string | null;
+    duplicates: string | null;
+    fenced: string | null;
+  }>('append', 'select head, conflicts, duplicates, fenced from append($1, $2, $3, $4, $5)', values);
+  const { head, conflicts, duplicates, fenced } = row!;
+  if (conflicts === null && duplicates === null && fenced === null) return { head };
+  const parsed = <T>(text: string | null): T[] => (text === null ? [] : (JSON.parse(text) as T[]));
+  return {
+    head,
+    conflicts: parsed<string>(conflicts),
+    duplicates: parsed<{ caller: string; key: string; fingerprint: string; answer: unknown }>(duplicates).map(
+      (kept) => ({ ...kept, head }),
+    ),
+    fenced: parsed<string>(fenced),
+  };
+}
+
+/**
+ * Whether a batch whose answer was lost is in the log: the position before it, or null. Waits for the
+ * head's lock first, because the lost transaction may still be committing. A batch without events is
+ * safe to send again: its keys and checkpoints tell.
+ */
+async function findCommitted(writer: Sql, batch: AppendBatch): Promise<number | null> {
+  const first = batch.events[0];
+  if (first === undefined) return null;
+  await writer.query('await head', awaitHeadSql);
+  const [row] = await writer.query<{ position: number; data: string; origin: string; at: string }>(
+    'find',
+    `select position, data, origin, ${rfc3339('at')} as at from events where stream = $1 and version = $2`,
+    [first.stream, first.version],
+  );
+  if (row === undefined) return null;
+  const ours =
+    row.at === first.at && row.data === JSON.stringify(first.data) && row.origin === JSON.stringify(first.origin);
+  return ours ? row.position - 1 : null;
+}
+
+/** Empty parts travel as null: the function skips them. Events are stringified once; their sizes bound the tail. */
+function appendParameters(batch: AppendBatch): Sent {
+  const json = (rows: readonly object[]): string | null => (rows.length === 0 ? null : JSON.stringify(rows));
+  const texts = batch.events.map((event, n) => {
+    const row = {
+      n: n + 1,
+      at: event.at,
+      v: event.version,
+      slot: slotOfStream(event.stream),
+      s: event.stream,
+      type: event.type,
+    };
+    const head = JSON.stringify(row).slice(0, -1);
+    return `${head},"data":${JSON.stringify(event.data)},"origin":${JSON.stringify(event.origin)}}`;
+  });
+  return {
+    values: [
+      JSON.stringify(batch.checks.map((check) => ({ s: check.stream, v: check.version }))),
+      texts.length === 0 ? null : `[${texts.join(',')}]`,
+      json(
+        batch.writes.map((write) => ({
+          s: write.stream,
+          v: write.version,
+          slot: slotOfStream(write.stream),
+          due: write.dueAt,
+          state: write.state,
+        })),
+      ),
+      json(
+        batch.keys.map((key) => ({
+          c: key.caller,
+          k: key.key,
+          fingerprint: key.fingerprint,
+          answer: key.answer,
+          at: key.at,
+        })),
+      ),
+      json(batch.checkpoints.map((move) => ({ c: move.consumer, f: move.from, t: move.to }))),
+    ],
+    eventBytes: texts.map((text) => text.length),
+  };
+}
+
+/** The database has answered, with an error: what was asked is rolled back, and the connection stands. */
+const isAnswer = (error: unknown): error is Error & { code: string } => {
+  const code = (error as { code?: unknown }).code;
+  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) && !code.startsWith('57P') && !code.startsWith('08');
+};
+
+/** The connection broke, could not be made, or did not answer; anything else is a bug of ours. */
+const isBroken = (error: unknown): boolean => {
+  const { code, message } = error as { code?: unknown; message?: unknown };
+  return typeof code === 'string' || (typeof message === 'string' && /connection|timeout|time-out/i.test(message));
+};
+
+/** Rejects after `ms`: a database that does not answer at all is as good as a broken connection. */
+async function within<T>(ms: number, answer: Promise<T>): Promise<T> {
+  const { promise: tooLate, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(
+    () => reject(new Error(`time-out: no answer from the database within ${Math.round(ms)} ms`)),
+    Math.max(ms, 0),
+  );
+  return Promise.race([answer, tooLate]).finally(() => clearTimeout(timer));
+}
+
+/** Forgets up to `limit` idempotency keys from before `before` (RFC 3339); resolves to how many. */
+export async function forgetKeys(database: Database, before: string, limit: number): Promise<number> {
+  const rows = await database.query(
+    'forget keys',
+    `delete from idempotency_keys where ctid = any(array(select ctid from idempotency_keys where at < $1 limit $2)) returning 1`,
+    [before, limit],
+  );
+  return rows.length;
+}

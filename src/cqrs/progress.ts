@@ -1,0 +1,73 @@
+/** How far something has come in a log, and who waits for it to come further. Waiters are woken, not polled. */
+
+export const waitersMax = 10_000;
+
+type Waiter = { readonly position: number; readonly done: (reached: boolean) => void };
+
+export class Progress {
+  #position: number;
+  #waiters = new Set<Waiter>();
+
+  constructor(position = 0) {
+    this.#position = position;
+  }
+
+  get position(): number {
+    return this.#position;
+  }
+
+  /** Positions only grow; an older one is ignored. */
+  advance(position: number): void {
+    if (position <= this.#position) return;
+    this.#position = position;
+    for (const waiter of this.#waiters) if (waiter.position <= position) waiter.done(true);
+  }
+
+  /** Resolves to true once `position` is reached, or to false after `waitMs`, or at once when too many wait already. */
+  reach(position: number, waitMs: number): Promise<boolean> {
+    if (this.#position >= position) return Promise.resolve(true);
+    if (waitMs <= 0 || this.#waiters.size >= waitersMax) return Promise.resolve(false);
+    return new Promise((resolve) => {
+      const waiter: Waiter = {
+        position,
+        done: (reached) => {
+          clearTimeout(timer);
+          this.#waiters.delete(waiter);
+          resolve(reached);
+        },
+      };
+      const timer = setTimeout(() => waiter.done(false), waitMs);
+      this.#waiters.add(waiter);
+    });
+  }
+}
+
+/**
+ * Whether everything that `positions` names has been applied, waiting up to `waitMs`. Sources that
+ * are not followed here have nothing to say about what is shown here.
+ */
+export async function reachAll(
+  positions: Readonly<Record<string, number>>,
+  followed: ReadonlyMap<string, { reach(position: number, waitMs: number): Promise<boolean> }>,
+  waitMs: number,
+): Promise<boolean> {
+  const waits = Object.entries(positions).flatMap(([source, position]) => {
+    const progress = followed.get(source);
+    return progress === undefined ? [] : [progress.reach(position, waitMs)];
+  });
+  return waits.length === 0 || (await Promise.all(waits)).every(Boolean);
+}
+
+/**
+ * For a service's commands: whether the service has applied `positions` of the logs it listens to, and
+ * its own log has come that far.
+ */
+export function commandsCaughtUp(
+  log: { readonly source: string; readonly tail: { readonly position: number }; head(): Promise<number> },
+  consumers: readonly { readonly source: string; readonly progress: Progress }[],
+): (positions: Readonly<Record<string, number>>, waitMs: number) => Promise<boolean> {
+  const own = { reach: async (position: number) => log.tail.position >= position || (await log.head()) >= position };
+  const followed = new Map<string, { reach(position: number, waitMs: number): Promise<boolean> }>([[log.source, own]]);
+  for (const consumer of consumers) followed.set(consumer.source, consumer.progress);
+  return (positions, waitMs) => reachAll(positions, followed, waitMs);
+}

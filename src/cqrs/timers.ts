@@ -1,0 +1,73 @@
+/**
+ * Durable timers. A stream's timer is a function of its state (`dueAt`), stored with it in the same
+ * transaction: it cannot be lost, needs no cancelling, and a completion that came first has removed
+ * it. When it is due, the service is told; what it then decides is fenced by the stream's version.
+ */
+import type { StreamId } from './event-log.ts';
+import type { EventLog } from './event-log.ts';
+import { entityOf } from './event-log.ts';
+import type { ReportTrouble } from './consumer.ts';
+
+export type Timers = {
+  /** Streams that were due at the last look. */
+  overdue(): number;
+  stop(): Promise<void>;
+};
+
+/** By stream type: what to do about an entity whose timer is due. Resolves when done or under way; may be told again until `dueAt` has moved. */
+export type WhenDue = Readonly<Record<string, (id: string) => Promise<void>>>;
+
+const lookEveryMs = 500;
+const dueStreamsMax = 500;
+
+/** Looks for streams that are due, and tells `whenDue`, one call per stream, all of a look at once. */
+export function startTimers(options: {
+  readonly log: EventLog;
+  readonly now: () => number;
+  readonly whenDue: WhenDue;
+  readonly reportTrouble: ReportTrouble;
+}): Timers {
+  const { log, whenDue } = options;
+  const name = `timers-of-${log.source}`;
+  let overdue = 0;
+  let stopping = false;
+  let wake = (): void => {};
+
+  const tell = async (stream: StreamId): Promise<void> => {
+    const type = stream.slice(0, stream.indexOf('-'));
+    const act = whenDue[type];
+    if (act === undefined) throw new Error(`nobody waits for the timer of ${stream}`);
+    await act(entityOf(stream));
+  };
+
+  async function look(): Promise<void> {
+    const due = await log.due(new Date(options.now()).toISOString(), dueStreamsMax);
+    overdue = due.length;
+    const told = await Promise.allSettled(due.map(({ stream }) => tell(stream)));
+    for (const one of told) if (one.status === 'rejected') options.reportTrouble(name, one.reason);
+  }
+
+  async function loop(): Promise<void> {
+    while (!stopping) {
+      await look().catch((error: unknown) => options.reportTrouble(name, error));
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, lookEveryMs);
+        wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+        if (stopping) wake();
+      });
+    }
+  }
+
+  const running = loop();
+  return {
+    overdue: () => overdue,
+    async stop() {
+      stopping = true;
+      wake();
+      await running;
+    },
+  };
+}

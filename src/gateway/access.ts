@@ -1,0 +1,154 @@
+/** Who is calling: `Authorization: Bearer <JWT>`, checked against a shared secret or published keys. */
+import { createRemoteJWKSet, errors, jwtVerify, type JWTPayload, type JWTVerifyGetKey } from 'jose';
+import { LRUCache } from 'lru-cache';
+import { ID_PATTERN } from '#contracts/values.ts';
+import type { ProblemCode } from '#contracts/problems.ts';
+import type { Caller } from '#contracts/routes.ts';
+
+export type AccessOptions = {
+  readonly secret?: string | undefined;
+  readonly jwksUrl?: string | undefined;
+  readonly issuer: string;
+  readonly audience: string;
+};
+
+/** `scope`: whose idempotency keys and limits these are. `actor`: as events record it. */
+export type Identity = { readonly caller: Caller; readonly scope: string; readonly actor: string };
+
+export type Denial = { readonly code: ProblemCode; readonly detail: string; readonly challenge: string | null };
+
+export type Access = {
+  /** Says who calls, or why that is not known. At once when the token was seen before. */
+  identify(authorization: string | undefined): Identity | Denial | Promise<Identity | Denial>;
+};
+
+const verifiedTokensMax = 10_000;
+/** How long a verified token is trusted without another look, so that a withdrawn key stops working. */
+const verifiedMsMax = 5 * 60 * 1_000;
+const keysTimeoutMs = 5_000;
+const keysCooldownMs = 30_000;
+
+const anyone: Identity = { caller: { role: 'operator' }, scope: 'operator', actor: 'operator' };
+
+/** With neither secret nor key address every caller is operator, whatever it sends. */
+export function openAccess(options: AccessOptions): Access {
+  const verify = tokenVerifier(options);
+  if (verify === null) return { identify: () => anyone };
+  const verified = new LRUCache<string, { readonly identity: Identity; readonly untilMs: number }>({
+    max: verifiedTokensMax,
+  });
+
+  async function verifyAndKeep(token: string): Promise<Identity | Denial> {
+    let claims: JWTPayload;
+    try {
+      claims = await verify!(token);
+    } catch (error) {
+      return denialOf(error);
+    }
+    const identity = identityOf(claims);
+    if ('caller' in identity) {
+      verified.set(token, { identity, untilMs: Math.min(claims.exp! * 1_000, Date.now() + verifiedMsMax) });
+    }
+    return identity;
+  }
+
+  return {
+    identify(authorization) {
+      if (authorization === undefined) return missing;
+      const token = BEARER.exec(authorization)?.[1];
+      if (token === undefined) return invalid('The Authorization header is not `Bearer <JWT>`.');
+      const known = verified.get(token);
+      if (known !== undefined && Date.now() < known.untilMs) return known.identity;
+      return verifyAndKeep(token);
+    },
+  };
+}
+
+const BEARER = /^bearer +([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)$/i;
+
+const sharedSecretAlgorithms = ['HS256'];
+const publishedKeyAlgorithms = [
+  'RS256',
+  'RS384',
+  'RS512',
+  'PS256',
+  'PS384',
+  'PS512',
+  'ES256',
+  'ES384',
+  'ES512',
+  'EdDSA',
+  'Ed25519',
+];
+
+/** A verifier that never tries a key with an algorithm of the other kind, or null without any key. */
+function tokenVerifier({
+  secret,
+  jwksUrl,
+  issuer,
+  audience,
+}: AccessOptions): ((token: string) => Promise<JWTPayload>) | null {
+  const shared = secret ? new TextEncoder().encode(secret) : null;
+  const published = jwksUrl
+    ? createRemoteJWKSet(new URL(jwksUrl), { timeoutDuration: keysTimeoutMs, cooldownDuration: keysCooldownMs })
+    : null;
+  if (shared === null && published === null) return null;
+  const algorithms = [...(shared ? sharedSecretAlgorithms : []), ...(published ? publishedKeyAlgorithms : [])];
+  const keyFor: JWTVerifyGetKey = (header, token) =>
+    shared !== null && sharedSecretAlgorithms.includes(header.alg) ? shared : published!(header, token);
+  return async (token) =>
+    (await jwtVerify(token, keyFor, { issuer, audience, algorithms, requiredClaims: ['exp'] })).payload;
+}
+
+const customerId = new RegExp(ID_PATTERN);
+const subjectLengthMax = 255;
+
+function identityOf({ role, sub }: JWTPayload): Identity | Denial {
+  if (role === 'operator') {
+    if (sub === undefined || sub === '') return anyone;
+    if (sub.length > subjectLengthMax)
+      return invalid(`Its claim \`sub\` has more than ${subjectLengthMax} characters.`);
+    return { ...anyone, scope: `operator:${sub}` };
+  }
+  if (role === 'customer') {
+    if (sub === undefined || !customerId.test(sub)) return invalid('Its claim `sub` is not the id of a customer.');
+    return { caller: { role: 'customer', customerId: sub }, scope: `customer:${sub}`, actor: `customer:${sub}` };
+  }
+  return {
+    code: 'forbidden',
+    detail: 'The claim `role` of the token is neither "customer" nor "operator".',
+    challenge: null,
+  };
+}
+
+const missing: Denial = {
+  code: 'unauthenticated',
+  detail: 'The request has no Authorization header.',
+  challenge: 'Bearer realm="twofold"',
+};
+
+/** `why` goes into a quoted string of the header: it has no quotes of its own there. */
+const invalid = (why: string): Denial => ({
+  code: 'unauthenticated',
+  detail: `The token is not valid. ${why}`,
+  challenge: `Bearer realm="twofold", error="invalid_token", error_description="${why.replaceAll(/["\\]/g, "'")}"`,
+});
+
+function denialOf(error: unknown): Denial {
+  if (error instanceof errors.JWTExpired)
+    return { ...invalid('The token has expired.'), detail: 'The token has expired. Get a new one.' };
+  if (error instanceof errors.JWTClaimValidationFailed) {
+    return invalid(
+      error.reason === 'missing'
+        ? `Its claim \`${error.claim}\` is missing.`
+        : `Its claim \`${error.claim}\` is not as required.`,
+    );
+  }
+  if (error instanceof errors.JOSEAlgNotAllowed) return invalid('Its algorithm is not one that is accepted.');
+  if (error instanceof errors.JWKSNoMatchingKey) return invalid('Its key is not one of the published keys.');
+  const isAboutToken =
+    error instanceof errors.JOSEError &&
+    !(error instanceof errors.JWKSTimeout || error instanceof errors.JWKSInvalid || error.code === 'ERR_JOSE_GENERIC');
+  if (isAboutToken) return invalid('Its signature or form is wrong.');
+  return { code: 'token-keys-unavailable', detail: 'The published keys could not be fetched.', challenge: null };
+}

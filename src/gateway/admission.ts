@@ -1,0 +1,119 @@
+/** What stands before every route: is there room, who is calling, how often, and may they. */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Audience } from '#contracts/routes.ts';
+import type { ProblemCode } from '#contracts/problems.ts';
+import type { Access, Denial, Identity } from './access.ts';
+import { answerProblem } from './answers.ts';
+import type { Limits } from './limits.ts';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Set before a handler runs. */
+    identity: Identity;
+  }
+}
+
+type Hook = (request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void) => void;
+
+export type Admission = {
+  /** Lets a request through to a route for `audience`, or answers why not. */
+  admit(audience: Audience): Hook;
+  /** Lets an operator through however full the house is: that is when it is looked at. */
+  readonly admitOperatorAlways: Hook;
+};
+
+type AdmissionOptions = {
+  readonly access: Access;
+  readonly limits: Limits;
+  /** Requests under way at once. */
+  readonly requestsMax: number;
+};
+
+export function createAdmission({ access, limits, requestsMax }: AdmissionOptions): Admission {
+  let underWay = 0;
+  const leave = (): void => {
+    underWay -= 1;
+  };
+
+  const identifyFor =
+    (audience: Audience): Hook =>
+    (request, reply, done) => {
+      const verdict = judge(request, audience);
+      if (verdict instanceof Promise) verdict.then((later) => conclude(later, request, reply, done), done);
+      else conclude(verdict, request, reply, done);
+    };
+
+  function judge(request: FastifyRequest, audience: Audience): Verdict | Promise<Verdict> {
+    const identity = access.identify(request.headers.authorization);
+    if (identity instanceof Promise) return identity.then((later) => judgeIdentity(later, request, audience));
+    return judgeIdentity(identity, request, audience);
+  }
+
+  function judgeIdentity(
+    identity: Identity | Denial,
+    request: FastifyRequest,
+    audience: Audience,
+  ): Verdict | Promise<Verdict> {
+    if ('code' in identity) return identity;
+    request.identity = identity;
+    const limit = limits.count(request, identity);
+    if (limit === null) return judgeRole(identity, audience);
+    return limit.then(({ headers, exceeded }) => {
+      request.limitHeaders = headers;
+      return exceeded ? usedUp : judgeRole(identity, audience);
+    });
+  }
+
+  return {
+    admit(audience) {
+      const identify = identifyFor(audience);
+      return (request, reply, done) => {
+        if (underWay >= requestsMax) {
+          answerProblem(
+            request,
+            reply,
+            'overloaded',
+            `${requestsMax} requests are under way already. Nothing was done.`,
+          );
+          return;
+        }
+        underWay += 1;
+        reply.raw.once('close', leave);
+        const fault = faultOf(request);
+        if (fault !== null) answerProblem(request, reply, 'malformed-request', fault);
+        else identify(request, reply, done);
+      };
+    },
+
+    admitOperatorAlways: identifyFor('operator'),
+  };
+}
+
+/** null: come in. */
+type Verdict = null | { readonly code: ProblemCode; readonly detail: string; readonly challenge: string | null };
+
+const usedUp: Verdict = { code: 'rate-limited', detail: 'The requests of this minute are used up.', challenge: null };
+const operatorsOnly: Verdict = { code: 'forbidden', detail: 'This is for operators only.', challenge: null };
+
+const judgeRole = ({ caller }: Identity, audience: Audience): Verdict =>
+  audience === 'operator' && caller.role !== 'operator' ? operatorsOnly : null;
+
+function conclude(verdict: Verdict, request: FastifyRequest, reply: FastifyReply, done: () => void): void {
+  if (verdict === null) return done();
+  const headers = verdict.challenge === null ? [] : ['WWW-Authenticate', verdict.challenge];
+  answerProblem(request, reply, verdict.code, verdict.detail, { headers });
+}
+
+/** What is wrong with a request as HTTP that the parser and the router let through. */
+function faultOf(request: FastifyRequest): string | null {
+  const { url = '', httpVersion, headers } = request.raw;
+  if (headers.host === undefined && httpVersion === '1.1') return 'The Host header is missing.';
+  const mark = url.indexOf('?');
+  if (mark < 0 || !url.includes('%', mark)) return null;
+  try {
+    if (!decodeURIComponent(url.slice(mark)).includes('\0')) return null;
+  } catch {
+    return 'The query is not percent-encoded UTF-8.';
+  }
+  return 'The query has the character U+0000.';
+}

@@ -1,0 +1,121 @@
+/**
+ * How an answer leaves. Written to the socket directly, with headers as one flat list: the bytes are
+ * ready, so no serialisation and no further hooks stand between a handler and its client.
+ */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { problems, type ProblemCode } from '#contracts/problems.ts';
+import { traceOf } from './trace-context.ts';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** The RateLimit headers of a limited caller, as a flat list. */
+    limitHeaders: readonly string[] | null;
+  }
+}
+
+/** Header names and values in turn. */
+export type Headers = string[];
+
+/** What a browser is told about every answer that is data: no more than means something there, as every read pays for it. */
+const securityHeaders = [
+  'X-Content-Type-Options',
+  'nosniff',
+  'X-Frame-Options',
+  'DENY',
+  'Content-Security-Policy',
+  "default-src 'none'; frame-ancestors 'none'",
+] as const;
+
+export const JSON_TYPE = 'application/json; charset=utf-8';
+export const PROBLEM_TYPE = 'application/problem+json';
+
+/** Sends `body` with `type`. */
+export function answer(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  status: number,
+  type: string,
+  headers: Headers,
+  body: string | Buffer,
+): void {
+  const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
+  headers.push('Content-Type', type, 'Content-Length', String(length));
+  finish(request, reply, status, headers, body);
+}
+
+/** Sends a 304: the client has what it asks for. */
+export function answerNotModified(request: FastifyRequest, reply: FastifyReply, headers: Headers): void {
+  finish(request, reply, 304, headers, undefined);
+}
+
+function finish(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  status: number,
+  headers: Headers,
+  body: string | Buffer | undefined,
+): void {
+  headers.push('X-Request-Id', request.id, ...(request.limitHeaders ?? []), ...securityHeaders);
+  // Before the hijack: a header that cannot be written still becomes a 500.
+  reply.raw.writeHead(status, headers);
+  reply.hijack();
+  reply.raw.end(body);
+}
+
+type Members = { readonly [member: string]: unknown };
+
+export type ProblemExtras = {
+  /** Members of its own; those that every problem has keep their meaning. */
+  readonly members?: Members;
+  readonly headers?: Headers;
+  /** Of the first answer, when this is that answer again. */
+  readonly traceId?: string;
+};
+
+/** Sends a problem of the registry. */
+export function answerProblem(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  code: ProblemCode,
+  detail: string,
+  extras: ProblemExtras = {},
+): void {
+  const headers = ['Cache-Control', 'no-store', ...(extras.headers ?? [])];
+  const seconds = retryAfterSeconds[code];
+  if (seconds !== undefined) headers.push('Retry-After', String(seconds));
+  const traceId = extras.traceId ?? traceOf(request).traceId;
+  const body = problemBody(code, detail, pathOf(request), traceId, extras.members);
+  answer(request, reply, problems[code].status, PROBLEM_TYPE, headers, body);
+}
+
+/** When it makes sense to ask again. */
+const retryAfterSeconds: { readonly [code in ProblemCode]?: number } = {
+  'idempotency-key-in-flight': 1,
+  'read-model-behind': 1,
+  overloaded: 1,
+  'log-unavailable': 1,
+  'token-keys-unavailable': 5,
+};
+
+/** A problem as RFC 9457 has it. */
+export function problemBody(
+  code: ProblemCode,
+  detail: string,
+  instance: string,
+  traceId: string,
+  members: Members = {},
+): string {
+  const { status, title } = problems[code];
+  const own = { type: `/problems/${code}`, title, status, detail, instance, code, traceId };
+  return JSON.stringify({ ...own, ...members, ...own });
+}
+
+/** The path of a request as it was sent, without its query. */
+export function pathOf(request: FastifyRequest): string {
+  const url = request.raw.url ?? '';
+  const mark = url.indexOf('?');
+  return mark < 0 ? url : url.slice(0, mark);
+}
+
+export const isProblemCode = (code: unknown): code is ProblemCode =>
+  typeof code === 'string' && Object.hasOwn(problems, code);

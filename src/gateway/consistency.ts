@@ -1,0 +1,63 @@
+/** Answers that include what a Consistency-Token stands for: a bounded wait, then the truth about it. */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { decodeToken, encodeToken, type Positions } from '#cqrs/consistency-token.ts';
+import type { Route } from '#contracts/routes.ts';
+import { answerProblem } from './answers.ts';
+import { waitPreferredMs } from './preconditions.ts';
+
+export type Consistency = {
+  /**
+   * Waits until `route` includes the request's token, as long as the request prefers. Resolves to
+   * whether it does; when not, the problem has been answered.
+   */
+  reached(request: FastifyRequest, reply: FastifyReply, route: Route, token: Positions): Promise<boolean>;
+};
+
+export function createConsistency(options: { readonly waitersMax: number }): Consistency {
+  let waiters = 0;
+  return {
+    async reached(request, reply, route, token) {
+      if (waiters >= options.waitersMax) {
+        answerProblem(request, reply, 'overloaded', `${options.waitersMax} requests are waiting already.`);
+        return false;
+      }
+      const waitMs = waitPreferredMs(headerOf(request, 'prefer'));
+      waiters += 1;
+      const caughtUp = await route.caughtUp(token, waitMs).finally(() => {
+        waiters -= 1;
+      });
+      if (!caughtUp) {
+        answerProblem(
+          request,
+          reply,
+          'read-model-behind',
+          `What the Consistency-Token names has not arrived within ${waitMs / 1_000} s.`,
+        );
+      }
+      return caughtUp;
+    },
+  };
+}
+
+/** The positions of the request's Consistency-Token; undefined without one, null when it cannot be read. */
+export function requestToken(request: FastifyRequest): Positions | undefined | null {
+  const token = headerOf(request, 'consistency-token');
+  return token === undefined ? undefined : decodeToken(token);
+}
+
+/** Encodes positions; the same object again costs nothing. */
+export function tokenEncoder(): (positions: Positions) => string {
+  let last: Positions | null = null;
+  let token = '';
+  return (positions) => {
+    if (positions !== last) {
+      token = encodeToken(positions);
+      last = positions;
+    }
+    return token;
+  };
+}
+
+/** A header that has one value however often it was sent: Node joins repetitions with commas. */
+export const headerOf = (request: FastifyRequest, name: string): string | undefined =>
+  request.headers[name] as string | undefined;

@@ -1,0 +1,65 @@
+/** Handlers of GET routes: ready bytes from the read side, with their entity tag and consistency token. */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { QueryAnswer, QueryRoute } from '#contracts/routes.ts';
+import { answer, answerNotModified, answerProblem, JSON_TYPE } from './answers.ts';
+import { type Consistency, headerOf, requestToken, tokenEncoder } from './consistency.ts';
+import { type EntityTags, isNotModified, parseEntityTags } from './preconditions.ts';
+import { answerRefusal } from './refusals.ts';
+
+type Handler = (request: FastifyRequest, reply: FastifyReply) => void | Promise<void>;
+
+export function queryHandler(route: QueryRoute, consistency: Consistency): Handler {
+  const encode = tokenEncoder();
+
+  function read(request: FastifyRequest, reply: FastifyReply, known: EntityTags | undefined): void | Promise<void> {
+    // Before the read: the answer may show more than its token says, never less.
+    const token = encode(route.positions());
+    const { params, query, identity } = request;
+    const shown = route.read({ params, query, caller: identity.caller } as never);
+    if (shown instanceof Promise) return shown.then((later) => show(request, reply, later, token, known));
+    show(request, reply, shown, token, known);
+  }
+
+  async function readOnceReached(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    known: EntityTags | undefined,
+  ): Promise<void> {
+    const token = requestToken(request)!;
+    if (await consistency.reached(request, reply, route, token)) await read(request, reply, known);
+  }
+
+  return (request, reply) => {
+    const ifNoneMatch = headerOf(request, 'if-none-match');
+    const known = ifNoneMatch === undefined ? undefined : parseEntityTags(ifNoneMatch);
+    if (known === null)
+      return answerProblem(request, reply, 'malformed-etag', 'If-None-Match is neither `*` nor a list of quoted tags.');
+    const token = requestToken(request);
+    if (token === undefined) return read(request, reply, known);
+    if (token === null)
+      return answerProblem(
+        request,
+        reply,
+        'malformed-consistency-token',
+        'The Consistency-Token is not one that an answer gave.',
+      );
+    return readOnceReached(request, reply, known);
+  };
+}
+
+function show(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  shown: QueryAnswer,
+  token: string,
+  known: EntityTags | undefined,
+): void {
+  if ('refused' in shown)
+    return answerRefusal(request, reply, shown.refused, { headers: ['Consistency-Token', token] });
+  const headers = ['Consistency-Token', token, 'Cache-Control', 'private, no-cache'];
+  if (shown.etag !== undefined) {
+    headers.push('ETag', `"${shown.etag}"`);
+    if (known !== undefined && isNotModified(known, shown.etag)) return answerNotModified(request, reply, headers);
+  }
+  answer(request, reply, 200, JSON_TYPE, headers, shown.bytes);
+}

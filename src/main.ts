@@ -1,0 +1,491 @@
+/** The `twofold` command: reads what is asked for, starts the parts in order, and stops them in reverse. */
+import { Command, CommanderError } from 'commander';
+import { Listr, PRESET_TIMER, type ListrTask } from 'listr2';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { startEmbeddedPostgres, type EmbeddedPostgres } from '#platform/embedded-postgres.ts';
+import { createLogger, type Logger } from '#platform/logger.ts';
+import { openDatabase } from '#platform/postgres.ts';
+import { preflight } from '#platform/preflight.ts';
+import {
+  databaseOwners,
+  databaseUrlName,
+  loadSettings,
+  projectFolder,
+  SettingsError,
+  type DatabaseOwner,
+  type Settings,
+  type SettingsOverrides,
+} from '#platform/settings.ts';
+import { dieWithParent, reportReady, startSupervisedProcess } from '#platform/supervised-process.ts';
+import type { RunningSystem } from './system.ts';
+
+const serveable = [...databaseOwners, 'sandbox'] as const;
+type Serveable = (typeof serveable)[number];
+
+/** Asked for in a way that cannot work; the message is for the user, as it is. */
+class WrongUse extends Error {
+  override readonly name = 'WrongUse';
+}
+
+async function main(argv: string[]): Promise<void> {
+  const program = new Command('twofold')
+    .description('An order-management back end built on CQRS.')
+    .version((JSON.parse(readFileSync(join(projectFolder, 'package.json'), 'utf8')) as { version: string }).version)
+    .showHelpAfterError('(--help shows what is possible)')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  twofold up                             everything, on this machine, at http://127.0.0.1:8080
+  twofold up --port 0 --empty            at any free port, without demo data
+  twofold serve ordering queries         two of the services, on databases that exist
+  twofold token --role operator --sub me a token to call with, once a key is configured
+  twofold import orders.csv.gz           real invoices as orders
+
+Settings are environment variables, or lines of a file .env in this folder; see docs/settings.md.`,
+    );
+  serverOptions(program.command('up'))
+    .description('start everything on this machine, its PostgreSQL included')
+    .option('--data-dir <folder>', 'where everything is kept (TWOFOLD_DATA_DIR; default: .twofold in the project folder)')
+    .option('--empty', 'no demo products, customers and stock on the first start')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  twofold up
+  twofold up --port 9000 --data-dir ~/shop
+  TWOFOLD_JWT_SECRET=$(openssl rand -base64 32) twofold up --host 0.0.0.0
+  DATABASE_URL_ORDERING=postgresql://user:password@db/ordering twofold up
+
+Ctrl-C stops everything; the next start finds all data.`,
+    )
+    .action(up);
+  serverOptions(program.command('serve'))
+    .description('start some of the services, on databases that exist')
+    .argument('<service...>', `any of ${serveable.join(', ')}`)
+    .option('--data-dir <folder>', "where the sandbox keeps its ledger (TWOFOLD_DATA_DIR; default: .twofold in the project folder)")
+    .addHelpText(
+      'after',
+      `
+Each service needs the URL of its own database, and of those whose events it reads:
+  DATABASE_URL_CATALOG, DATABASE_URL_ORDERING, DATABASE_URL_INVENTORY, DATABASE_URL_PAYMENTS, DATABASE_URL_QUERIES
+
+Examples:
+  twofold serve catalog ordering inventory payments
+  twofold serve queries --port 8081
+  TWOFOLD_SANDBOX_PORT=9000 twofold serve sandbox`,
+    )
+    .action(serve);
+  program
+    .command('token')
+    .description('print a token to call with, signed with TWOFOLD_JWT_SECRET')
+    .requiredOption('--role <role>', 'operator (may do everything) or customer (its own orders only)')
+    .requiredOption('--sub <id>', 'who calls; of a customer: the customer id')
+    .option('--ttl <seconds>', 'how long the token is valid', '3600')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  twofold token --role operator --sub me
+  curl -H "Authorization: Bearer $(twofold token --role customer --sub ada --ttl 60)" http://127.0.0.1:8080/v1/customers/ada`,
+    )
+    .action(token);
+  // Only where it may be needed: the others start faster without it.
+  if (!['up', 'serve', 'token'].includes(argv[2] ?? '')) {
+    program.addCommand((await import('./import/command.ts')).importCommand());
+  }
+  for (const command of [program, ...program.commands]) command.exitOverride();
+  await program.parseAsync(argv);
+}
+
+const serverOptions = (command: Command): Command =>
+  command
+    .option('--port <number>', 'where to listen; 0: any free port (TWOFOLD_PORT; default: 8080)')
+    .option('--host <address>', 'where to listen (TWOFOLD_HOST; default: 127.0.0.1)');
+
+/** Whatever went wrong, one clear message and a code that is not 0. */
+function fail(error: unknown): void {
+  process.exitCode = 1;
+  if (error instanceof CommanderError) {
+    // Commander has said it already.
+    process.exitCode = error.exitCode;
+  } else if (error instanceof SettingsError) {
+    console.error(`These settings are not right:\n${error.problems.map((problem) => `  ${problem}`).join('\n')}`);
+  } else {
+    console.error(`\n${messageOf(error)}`);
+  }
+}
+
+/** What a user can act on has a name of its own and needs no stack; a bug needs it. */
+function messageOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const isBug = ['TypeError', 'RangeError', 'ReferenceError', 'AssertionError', 'AssertionError [ERR_ASSERTION]'].includes(error.name);
+  return (isBug ? error.stack : error.message || (error as NodeJS.ErrnoException).code) ?? error.name;
+}
+
+async function up(overrides: SettingsOverrides): Promise<void> {
+  const startedAt = performance.now();
+  const settings = loadSettings(process.env, overrides);
+  const logger = createLogger(settings.logLevel);
+  const house = new House(logger);
+  const systemModule = import('./system.ts');
+  const warnings = [...settings.warnings];
+  const ownDatabases = databaseOwners.filter((owner) => settings.databaseUrls[owner] === undefined);
+  let postgres: EmbeddedPostgres | undefined;
+  let providerUrl = settings.providerUrl;
+  let system: RunningSystem | undefined;
+  let demo: DemoData | undefined;
+  const databaseUrl = (owner: DatabaseOwner): string => settings.databaseUrls[owner] ?? (postgres as EmbeddedPostgres).url(owner);
+
+  await house.run(async (signal) => {
+    await progress(signal, [
+      {
+        title: 'Port, disk and memory',
+        task: async () => void warnings.push(...(await preflight({ ...settings, databaseUrls: urlsByName(settings) }))),
+      },
+      {
+        title: 'PostgreSQL',
+        enabled: () => ownDatabases.length > 0,
+        task: async () => {
+          postgres = await startEmbeddedPostgres({
+            dataDir: settings.dataDir,
+            databases: ownDatabases,
+            logger,
+            signal,
+            onUnexpectedExit: (error) => house.collapse(error),
+          });
+          house.add('PostgreSQL', postgres, stopTimeoutMs);
+        },
+      },
+      {
+        title: 'Payment provider (sandbox)',
+        enabled: () => providerUrl === undefined,
+        task: async () => void (providerUrl = await startSandbox(settings, logger, house)),
+      },
+      {
+        title: 'Catalog, ordering, inventory, payments and queries',
+        task: async () => {
+          demo = await openDemoData(settings, databaseUrl('catalog'));
+          const { startSystem } = await systemModule;
+          system = await startSystem({
+            services: databaseOwners,
+            databaseUrl,
+            providerUrl: providerUrl as string,
+            settings,
+            logger,
+          });
+          house.add('the services', system, systemStopTimeoutMs);
+        },
+      },
+      {
+        title: 'Demo products, customers and stock',
+        enabled: () => demo?.isWanted !== false,
+        task: () => (demo as DemoData).seed(system as RunningSystem),
+      },
+    ]);
+    const seconds = ((performance.now() - startedAt) / 1_000).toFixed(1);
+    console.log(banner({ settings, postgres, address: (system as RunningSystem).address, seconds, warnings, demo: demo as DemoData }));
+  });
+}
+
+async function serve(services: string[], overrides: SettingsOverrides): Promise<void> {
+  const wrong = services.filter((service) => !serveable.includes(service as Serveable));
+  if (wrong.length > 0) throw new WrongUse(`There is no service ${wrong.join(', ')}; there are ${serveable.join(', ')}.`);
+  const settings = loadSettings(process.env, overrides);
+  const logger = createLogger(settings.logLevel);
+  const house = new House(logger);
+  for (const warning of settings.warnings) logger.warn(warning);
+  const owners = databaseOwners.filter((owner) => services.includes(owner));
+
+  await house.run(async () => {
+    let providerUrl = settings.providerUrl;
+    if (services.includes('sandbox')) {
+      const { startSandboxProvider } = await import('#services/payments/sandbox-provider.ts');
+      const sandbox = await startSandboxProvider({ port: settings.sandboxPort, host: '127.0.0.1', ledgerFile: ledgerFile(settings) });
+      house.add('the sandbox', sandbox, sandboxStopTimeoutMs);
+      providerUrl ??= sandbox.url;
+      console.log(`The sandbox payment provider answers at ${sandbox.url}`);
+      if (owners.length === 0) return reportReady(sandbox.url);
+    }
+    const { listensTo, startSystem } = await import('./system.ts');
+    const needed = databaseOwners.filter((owner) => owners.some((one) => one === owner || (listensTo[one] as readonly string[]).includes(owner)));
+    const missing = needed.filter((owner) => settings.databaseUrls[owner] === undefined);
+    if (missing.length > 0) {
+      throw new WrongUse(
+        `To serve ${owners.join(', ')}, also set ${missing.map(databaseUrlName).join(', ')}; right would be the URL of a PostgreSQL ` +
+          'database each, such as postgresql://user:password@127.0.0.1:5432/catalog. `twofold up` brings a PostgreSQL of its own.',
+      );
+    }
+    const warnings = await preflight({ ...settings, databaseUrls: urlsByName(settings, needed) });
+    for (const warning of warnings) logger.warn(warning);
+    if (owners.includes('payments')) providerUrl ??= await startSandbox(settings, logger, house);
+    const system = await startSystem({
+      services: owners,
+      databaseUrl: (owner) => settings.databaseUrls[owner] as string,
+      // Only payments calls it.
+      providerUrl: providerUrl ?? '',
+      settings,
+      logger,
+    });
+    house.add('the services', system, systemStopTimeoutMs);
+    console.log(`Twofold serves ${owners.join(', ')} at ${system.address}`);
+    reportReady(system.address);
+  });
+}
+
+async function token({ role, sub, ttl }: { role: string; sub: string; ttl: string }): Promise<void> {
+  const { jwt } = loadSettings(process.env);
+  if (jwt.secret === undefined) {
+    throw new WrongUse('TWOFOLD_JWT_SECRET is not set; right would be the value that the server runs with. Without one it needs no token.');
+  }
+  if (!['operator', 'customer'].includes(role)) throw new WrongUse(`--role is "${role}"; right would be operator or customer.`);
+  if (role === 'customer' && !/^[A-Za-z0-9_-]{1,64}$/.test(sub)) {
+    throw new WrongUse(`--sub is "${sub}"; right would be a customer id: 1 to 64 letters, digits, _ and -.`);
+  }
+  if (!/^[1-9]\d{0,8}$/.test(ttl)) throw new WrongUse(`--ttl is "${ttl}"; right would be a whole number of seconds, such as 3600.`);
+  const { SignJWT } = await import('jose');
+  const signed = await new SignJWT({ role })
+    .setProtectedHeader({ alg: 'HS256' })
+    .setSubject(sub)
+    .setIssuer(jwt.issuer)
+    .setAudience(jwt.audience)
+    .setIssuedAt()
+    .setExpirationTime(`${ttl}s`)
+    .sign(new TextEncoder().encode(jwt.secret));
+  console.log(signed);
+}
+
+const ledgerFile = (settings: Settings): string => join(settings.dataDir, 'sandbox/ledger.sqlite');
+
+/** A process of its own, as a provider is; killed, it comes back at the same address. */
+async function startSandbox(settings: Settings, logger: Logger, house: House): Promise<string> {
+  const sandbox = await startSupervisedProcess({
+    name: 'The sandbox payment provider',
+    script: join(import.meta.dirname, 'main.ts'),
+    args: ['serve', 'sandbox'],
+    env: (address) => ({
+      TWOFOLD_SANDBOX_PORT: address === undefined ? String(settings.sandboxPort) : new URL(address).port,
+      TWOFOLD_DATA_DIR: settings.dataDir,
+    }),
+    logger,
+    onGivenUp: (error) => house.collapse(error),
+  });
+  house.add('the sandbox', sandbox, sandboxStopTimeoutMs);
+  return sandbox.address;
+}
+
+function urlsByName(settings: Settings, owners: readonly DatabaseOwner[] = databaseOwners): Record<string, string> {
+  return Object.fromEntries(owners.flatMap((owner) => {
+    const url = settings.databaseUrls[owner];
+    return url === undefined ? [] : [[databaseUrlName(owner), url]];
+  }));
+}
+
+/** Runs the steps one after the other and shows how far they have come: alive on a terminal, as lines elsewhere. */
+async function progress(signal: AbortSignal, steps: ListrTask[]): Promise<void> {
+  // A terminal that does not know its width (0 columns) would get one letter a line.
+  const isAlive = process.stdout.isTTY && process.stdout.columns >= 40;
+  const tasks = steps.map((step): ListrTask => ({
+    ...step,
+    async task(context, task) {
+      signal.throwIfAborted();
+      await step.task(context, task);
+      if (!isAlive) console.log(`✔ ${String(step.title)}`);
+    },
+  }));
+  await new Listr(tasks, {
+    concurrent: false,
+    registerSignalListeners: false,
+    renderer: isAlive ? 'default' : 'silent',
+    rendererOptions: { showErrorMessage: false, collapseErrors: false, timer: PRESET_TIMER },
+  }).run();
+}
+
+type DemoData = {
+  /** It is to be put in at this start. */
+  readonly isWanted: boolean;
+  /** It is in, or will be before the banner. */
+  readonly isThere: boolean;
+  seed(system: RunningSystem): Promise<void>;
+};
+
+/**
+ * Whether this is the very first start of a catalogue. A file remembers the answer until the demo data
+ * is in: a start that was killed half way goes on with it, and nothing is put into a catalogue that has
+ * been in use.
+ */
+async function openDemoData(settings: Settings, catalogUrl: string): Promise<DemoData> {
+  const file = join(settings.dataDir, 'demo-data');
+  mkdirSync(settings.dataDir, { recursive: true });
+  let state = existsSync(file) ? readFileSync(file, 'utf8').trim() : '';
+  if (settings.empty && state !== 'there') state = 'none';
+  else if (state === '') state = (await isNew(catalogUrl)) ? 'wanted' : 'none';
+  writeFileSync(file, `${state}\n`);
+  return {
+    isWanted: state === 'wanted',
+    isThere: state !== 'none',
+    async seed(system) {
+      await system.seedDemoData();
+      writeFileSync(file, 'there\n');
+    },
+  };
+}
+
+async function isNew(catalogUrl: string): Promise<boolean> {
+  const catalog = openDatabase(catalogUrl, { applicationName: 'twofold start', poolMax: 1 });
+  try {
+    const [row] = await catalog.query<{ migrations: string | null }>('is-new', `select to_regclass('migrations')::text as migrations`);
+    return row?.migrations === null;
+  } finally {
+    await catalog.end();
+  }
+}
+
+type BannerParts = {
+  readonly settings: Settings;
+  readonly postgres: EmbeddedPostgres | undefined;
+  readonly address: string;
+  readonly seconds: string;
+  readonly warnings: readonly string[];
+  readonly demo: DemoData;
+};
+
+function banner({ settings, postgres, address, seconds, warnings, demo }: BannerParts): string {
+  const { secret, jwksUrl } = settings.jwt;
+  const hasKey = secret !== undefined || jwksUrl !== undefined;
+  const bearer = hasKey ? ' -H "Authorization: Bearer $TOKEN"' : '';
+  const json = ` -H 'content-type: application/json'`;
+  const order = '{"orderId":"first-order","customerId":"ada","lines":[{"sku":"TEA-EARL-GREY","quantity":2}],"payment":{"method":"pm_ok"}}';
+  const product = '{"name":"Earl Grey, 100 g","price":{"amount":690,"currency":"EUR"}}';
+  const lines = [
+    `Twofold is ready, after ${seconds} s.`,
+    '',
+    `  API        ${address}`,
+    `  Docs       ${address}/docs`,
+    `  Callers    ${hasKey ? 'need a token: operators may do everything, customers see their own orders' : 'no key is configured: everyone on this machine is operator'}`,
+    `  Data       ${postgres === undefined ? 'in the databases of DATABASE_URL_…' : postgres.location}`,
+    ...(postgres === undefined ? [] : [`  psql       ${postgres.psql(databaseOwners.find((owner) => settings.databaseUrls[owner] === undefined && owner !== 'catalog') ?? 'catalog')}`]),
+    ...[...(postgres?.notes ?? []), ...warnings].map((note) => `  Note       ${note}`),
+    '',
+    ...(secret === undefined ? [] : ['  A token (with the same TWOFOLD_JWT_SECRET):', `    TOKEN=$(${tokenCommand()})`, '']),
+    ...(demo.isThere
+      ? [
+          '  Place an order, and see what became of it:',
+          `    curl -s -w '\\n'${bearer} ${address}/v1/orders${json} -d '${order}'`,
+          `    sleep 1; curl -s -w '\\n'${bearer} ${address}/v1/orders/first-order`,
+        ]
+      : [
+          '  Put in a product, and read it back:',
+          `    curl -s -w '\\n'${bearer} -X PUT ${address}/v1/products/TEA-EARL-GREY${json} -d '${product}'`,
+          `    sleep 1; curl -s -w '\\n'${bearer} ${address}/v1/products/TEA-EARL-GREY`,
+        ]),
+    '',
+    '  Ctrl-C stops everything; the next start finds all data.',
+  ];
+  return `\n${lines.join('\n')}\n`;
+}
+
+function tokenCommand(): string {
+  const launcher = relative(process.cwd(), join(projectFolder, 'bin/twofold.js'));
+  return `node '${launcher.replaceAll("'", `'\\''`)}' token --role operator --sub me`;
+}
+
+type Part = { stop(withinMs: number): Promise<void>; stopNow?(): void };
+
+/** Ctrl-C has stopped everything within 5 s: this is what the parts have for it together, and each at most. */
+const stopTimeoutMs = 4_400;
+const systemStopTimeoutMs = 3_200;
+const sandboxStopTimeoutMs = 600;
+/** npm passes Ctrl-C on to a program that has had it from the terminal already. */
+const sameSignalMs = 500;
+
+/** What has been started in this process, and how it ends: by a signal, by an error, or by both. */
+class House {
+  readonly #logger: Logger;
+  readonly #parts: { readonly name: string; readonly part: Part; readonly timeoutMs: number }[] = [];
+  readonly #giveUp = new AbortController();
+  #signalledAt: number | null = null;
+  #stopping: Promise<void> | null = null;
+  #starting: Promise<void> | null = null;
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => this.#signalled(signal));
+    process.on('uncaughtException', (error) => this.collapse(error));
+    process.on('unhandledRejection', (error) => this.collapse(error));
+    // However this process ends, short of being killed, it leaves nothing running.
+    process.on('exit', () => this.#parts.forEach(({ part }) => part.stopNow?.()));
+    // The terminal or the pipe that read our words may have gone.
+    for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+    dieWithParent(() => this.#end(0));
+  }
+
+  /** Starts parts; when that rejects, what was started is stopped, and so does this. */
+  async run(start: (signal: AbortSignal) => Promise<void>): Promise<void> {
+    this.#starting = start(this.#giveUp.signal);
+    try {
+      await this.#starting;
+    } catch (error) {
+      // Being told to stop while it starts is not an error.
+      if (this.#stopping !== null) return;
+      await this.#stop();
+      fail(error);
+      process.exit(1);
+    }
+  }
+
+  /** Stopped after those that were added later. */
+  add(name: string, part: Part, timeoutMs: number): void {
+    this.#parts.push({ name, part, timeoutMs });
+  }
+
+  /** Something went wrong that cannot be mended: says so once, stops everything and ends with code 1. */
+  collapse(error: unknown): void {
+    if (this.#stopping !== null) return;
+    this.#logger.fatal({ err: error }, 'stopped by an error');
+    fail(error);
+    this.#end(1);
+  }
+
+  #signalled(signal: NodeJS.Signals): void {
+    const now = Date.now();
+    if (this.#signalledAt !== null) {
+      if (now - this.#signalledAt > sameSignalMs) process.exit(130);
+      return;
+    }
+    this.#signalledAt = now;
+    if (process.channel === undefined || process.channel === null) {
+      console.log(signal === 'SIGINT' ? '\nStopping; Ctrl-C again stops at once.' : '\nStopping.');
+    }
+    this.#end(0);
+  }
+
+  #end(code: number): void {
+    if (this.#stopping !== null) return;
+    this.#stopping = this.#stop();
+    void this.#stopping.finally(() => process.exit(code));
+  }
+
+  async #stop(): Promise<void> {
+    this.#giveUp.abort();
+    const deadline = Date.now() + stopTimeoutMs;
+    if (this.#starting !== null) await within(systemStopTimeoutMs, this.#starting);
+    for (const { name, part, timeoutMs } of this.#parts.toReversed()) {
+      const left = Math.max(0, Math.min(timeoutMs, deadline - Date.now()));
+      const outcome = await within(left, part.stop(left));
+      if (outcome instanceof Error) this.#logger.error({ err: outcome }, `${name} did not stop cleanly`);
+      else if (outcome === 'late') this.#logger.warn(`${name} did not stop within ${left} ms`);
+    }
+  }
+}
+
+/** How the work ended: in time, late, or with the error that it rejected with. */
+async function within(timeoutMs: number, work: Promise<void>): Promise<unknown> {
+  const { promise: late, resolve } = Promise.withResolvers<string>();
+  const timer = setTimeout(resolve, timeoutMs, 'late');
+  return Promise.race([work.then(() => 'in time', (error: unknown) => error), late]).finally(() => clearTimeout(timer));
+}
+
+if (existsSync('.env')) process.loadEnvFile('.env');
+await main(process.argv).catch(fail);

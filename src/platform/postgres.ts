@@ -1,0 +1,98 @@
+/** Connections to one PostgreSQL database: a small pool of pipelined clients, prepared statements by name. */
+import pg from 'pg';
+
+export type Sql = {
+  /**
+   * Runs one prepared statement. `name` identifies its text for ever: the server plans it once per
+   * connection. Statements sent without awaiting the one before travel in one round trip.
+   */
+  query<Row extends object = Record<string, unknown>>(name: string, text: string, values?: readonly unknown[]): Promise<Row[]>;
+};
+
+export type Database = Sql & {
+  /** Runs `work` in one transaction on one connection: committed when it resolves, rolled back when it rejects. */
+  transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T>;
+  /** A connection of one's own, for LISTEN or for a writer that never shares. The caller releases it; `broken` closes it. */
+  pin(): Promise<PinnedConnection>;
+  end(): Promise<void>;
+};
+
+export type PinnedConnection = Sql & { client: pg.PoolClient; release(broken?: boolean): void };
+
+export type DatabaseOptions = {
+  readonly applicationName: string;
+  readonly poolMax?: number;
+  /** For data that can be rebuilt: commits do not wait for the disk. */
+  readonly asynchronousCommit?: boolean;
+  readonly statementTimeoutMs?: number;
+  readonly connectTimeoutMs?: number;
+};
+
+// int8 as a number: positions and amounts stay below 2^53. numeric likewise: sums of amounts.
+const types = {
+  getTypeParser: ((oid: number, format: 'text' | 'binary') => {
+    if (oid === 20 || oid === 1700) return Number;
+    // json as text: whoever wants the value parses it, whoever wants the bytes has them.
+    if (oid === 114 || oid === 3802) return (text: string) => text;
+    // timestamps as text: the database prints them as RFC 3339 where they are shown.
+    if (oid === 1184) return (text: string) => text;
+    return pg.types.getTypeParser(oid as never, format as never);
+  }) as never,
+};
+
+/** Opens a pool; connects on first use. */
+export function openDatabase(url: string, options: DatabaseOptions): Database {
+  const pool = new pg.Pool({
+    connectionString: url,
+    application_name: options.applicationName,
+    max: options.poolMax ?? 4,
+    connectionTimeoutMillis: options.connectTimeoutMs ?? 5_000,
+    idleTimeoutMillis: 30_000,
+    statement_timeout: options.statementTimeoutMs ?? 30_000,
+    keepAlive: true,
+    pipeline: true,
+    types,
+    options: `-c timezone=UTC -c jit=off -c synchronous_commit=${options.asynchronousCommit ? 'off' : 'on'}`,
+  } as pg.PoolConfig);
+  // A connection that breaks tells the statement under way, and is replaced on next use: nobody else needs to hear.
+  pool.on('error', () => {});
+  pool.on('connect', (client) => client.on('error', () => {}));
+
+  const sqlOf = (client: pg.PoolClient): Sql => ({
+    query: async <Row extends object>(name: string, text: string, values: readonly unknown[] = []) =>
+      (await client.query({ name, text, values: values as unknown[] })).rows as Row[],
+  });
+
+  return {
+    async query<Row extends object>(name: string, text: string, values: readonly unknown[] = []) {
+      return (await pool.query({ name, text, values: values as unknown[] })).rows as Row[];
+    },
+
+    async transaction(work) {
+      const client = await pool.connect();
+      let broken = false;
+      const begun = client.query('begin');
+      begun.catch(() => {});
+      try {
+        const result = await work(sqlOf(client));
+        await begun;
+        await client.query('commit');
+        return result;
+      } catch (error) {
+        await client.query('rollback').catch(() => {
+          broken = true;
+        });
+        throw error;
+      } finally {
+        client.release(broken);
+      }
+    },
+
+    async pin() {
+      const client = await pool.connect();
+      return { ...sqlOf(client), client, release: (broken = false) => client.release(broken) };
+    },
+
+    end: () => pool.end(),
+  };
+}

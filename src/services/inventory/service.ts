@@ -1,0 +1,62 @@
+/** Inventory, put together: stock per product, and what is held for orders. */
+import type { Service, ServiceParts } from '#contracts/service.ts';
+import { startReactions } from '#cqrs/consumer.ts';
+import { logSchemaFolders } from '#cqrs/postgres-log.ts';
+import { commandsCaughtUp } from '#cqrs/progress.ts';
+import { startTimers } from '#cqrs/timers.ts';
+import { inventoryRoutes } from './http.ts';
+import { tellReservation, toCatalog, toOrdering } from './reactions.ts';
+import { reservationStream } from './streams.ts';
+
+export const inventorySchema = [...logSchemaFolders, new URL('./schema/', import.meta.url)];
+
+/** How long the catalogue is listened to before a product is called unknown. */
+const hearCatalogMs = 1_000;
+
+export function startInventory(parts: ServiceParts & { readonly reservationTtlSeconds: number }): Service {
+  const { log, bus, now, feedOf, reportTrouble } = parts;
+  const catalog = startReactions({
+    name: 'inventory-of-catalog',
+    feed: feedOf('catalog'),
+    log,
+    bus,
+    reactions: toCatalog,
+    reportTrouble,
+  });
+  const ordering = startReactions({
+    name: 'inventory-of-ordering',
+    feed: feedOf('ordering'),
+    log,
+    bus,
+    reactions: toOrdering(parts.reservationTtlSeconds),
+    reportTrouble,
+  });
+  const consumers = [catalog, ordering];
+  const timers = startTimers({
+    log,
+    now,
+    reportTrouble,
+    whenDue: {
+      async reservation(orderId) {
+        await bus.execute({
+          reads: [{ type: reservationStream, id: orderId }],
+          origin: { actor: 'reservation-expiry', correlationId: orderId, causationId: `expiry-${orderId}` },
+          run: (scope) => tellReservation(scope, orderId, { type: 'ExpireReservation', now: scope.now }),
+        });
+      },
+    },
+  });
+
+  return {
+    consumers,
+    timers,
+    routes: inventoryRoutes({
+      bus,
+      source: log.source,
+      caughtUp: commandsCaughtUp(log, consumers),
+      async hearCatalog() {
+        await catalog.progress.reach(await parts.headOf('catalog'), hearCatalogMs);
+      },
+    }),
+  };
+}

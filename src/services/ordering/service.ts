@@ -1,0 +1,75 @@
+/** Ordering, put together: customers, orders, and the copy of the catalogue that prices them. */
+import type { Service, ServiceParts } from '#contracts/service.ts';
+import { logSchemaFolders } from '#cqrs/postgres-log.ts';
+import { startReactions } from '#cqrs/consumer.ts';
+import { commandsCaughtUp } from '#cqrs/progress.ts';
+import { startTimers } from '#cqrs/timers.ts';
+import { orderingRoutes } from './http.ts';
+import { tellOrder, toCatalog, toInventory, toPayments } from './reactions.ts';
+import { orderStream } from './streams.ts';
+
+export const orderingSchema = [...logSchemaFolders, new URL('./schema/', import.meta.url)];
+
+/** How long an order waits for catalogue entries that it knows to be on their way, before it is priced. */
+const hearCatalogMs = 250;
+/** How long before a product is called unknown. */
+const hearCatalogThoroughlyMs = 1_000;
+
+export function startOrdering(parts: ServiceParts & { readonly orderDeadlineSeconds: number }): Service {
+  const { log, bus, now, feedOf, reportTrouble } = parts;
+  const catalog = startReactions({
+    name: 'ordering-of-catalog',
+    feed: feedOf('catalog'),
+    log,
+    bus,
+    reactions: toCatalog,
+    reportTrouble,
+  });
+  const inventory = startReactions({
+    name: 'ordering-of-inventory',
+    feed: feedOf('inventory'),
+    log,
+    bus,
+    reactions: toInventory,
+    reportTrouble,
+  });
+  const payments = startReactions({
+    name: 'ordering-of-payments',
+    feed: feedOf('payments'),
+    log,
+    bus,
+    reactions: toPayments,
+    reportTrouble,
+  });
+  const consumers = [catalog, inventory, payments];
+  const timers = startTimers({
+    log,
+    now,
+    reportTrouble,
+    whenDue: {
+      async order(orderId) {
+        const origin = { actor: 'order-deadline', correlationId: orderId, causationId: `deadline-${orderId}` };
+        await bus.execute({
+          reads: [{ type: orderStream, id: orderId }],
+          origin,
+          run: (scope) => tellOrder(scope, orderId, { type: 'TimeOutOrder', now: scope.now }),
+        });
+      },
+    },
+  });
+
+  return {
+    consumers,
+    timers,
+    routes: orderingRoutes({
+      bus,
+      source: log.source,
+      orderDeadlineSeconds: parts.orderDeadlineSeconds,
+      caughtUp: commandsCaughtUp(log, consumers),
+      async hearCatalog(thoroughly) {
+        if (thoroughly) await catalog.progress.reach(await parts.headOf('catalog'), hearCatalogThoroughlyMs);
+        else await catalog.progress.reach(catalog.head(), hearCatalogMs);
+      },
+    }),
+  };
+}

@@ -1,0 +1,147 @@
+/**
+ * Calls to the payment provider: outside of any transaction, after the intent is recorded, each under
+ * the payment's key. What a call yields is recorded as an event. A call whose outcome was not
+ * recorded (a crash, a lost reply) is taken up again when the payment's timer is due.
+ */
+import type { PaymentEvent } from '#contracts/payments.ts';
+import type { OrderId } from '#contracts/values.ts';
+import type { CommandBus } from '#cqrs/command-bus.ts';
+import type { ReportTrouble } from '#cqrs/consumer.ts';
+import type { EventLog, Origin, RecordedEvent } from '#cqrs/event-log.ts';
+import { type Payment, payment, type PaymentCommand } from './payment.ts';
+import type { ProviderClient } from './provider-client.ts';
+import { later, tellPayment } from './reactions.ts';
+import { paymentStream } from './streams.ts';
+
+export type ProviderCallsOptions = {
+  readonly log: EventLog;
+  readonly bus: CommandBus;
+  readonly provider: ProviderClient;
+  readonly now: () => number;
+  /** So many unclear answers to a charge, and it is voided. */
+  readonly attemptsMax: number;
+  readonly settleWithinMs: number;
+  readonly reportTrouble: ReportTrouble;
+};
+
+/** After the n-th unclear answer; the last one repeats. Shorter than the look of the timers: at the next one. */
+const pausesMs = [200, 1_000, 200, 3_000, 10_000, 30_000, 60_000] as const;
+
+const setsToWork = new Set<string>([
+  'PaymentRequested',
+  'PaymentWithdrawn',
+  'RefundRequested',
+] satisfies PaymentEvent['type'][]);
+
+/** Follows the log for payments to act on. `settle` takes up one payment, and is done once that is recorded. */
+export function startProviderCalls(options: ProviderCallsOptions): {
+  settle(orderId: OrderId): Promise<void>;
+  underWay(): number;
+} {
+  const { log, bus, provider, attemptsMax } = options;
+  const underWay = new Set<OrderId>();
+
+  /** `known`: the state as of the event that starts this; what came after is found when the outcome is recorded. */
+  async function settle(orderId: OrderId, cause: Origin, known?: Payment): Promise<void> {
+    // One call per payment at a time; whatever changed meanwhile is found when the timer is due.
+    if (underWay.has(orderId)) return;
+    underWay.add(orderId);
+    try {
+      let state = known ?? (await stateAfter(orderId, cause, null));
+      for (;;) {
+        const outcome = await ask(state, cause);
+        if (outcome === null) return;
+        state = await stateAfter(orderId, cause, outcome);
+        // A capture that nobody wants any more has become a refund: go on with that at once.
+        if (state.status !== 'refunding' || state.attempts > 0) return;
+      }
+    } finally {
+      underWay.delete(orderId);
+    }
+  }
+
+  async function stateAfter(orderId: OrderId, cause: Origin, outcome: PaymentCommand | null): Promise<Payment> {
+    const done = await bus.execute({
+      reads: [{ type: paymentStream, id: orderId }],
+      origin: cause,
+      run(scope) {
+        if (outcome !== null) tellPayment(scope, orderId, outcome);
+        return scope.state(paymentStream, orderId);
+      },
+    });
+    return done.result;
+  }
+
+  /** Asks the provider the question that the payment's state poses; null: it poses none. */
+  async function ask(state: Payment, cause: Origin): Promise<PaymentCommand | null> {
+    if (state.status === 'refunding') return refund(state, cause);
+    if (state.status !== 'requested') return null;
+    const { paymentId, orderId, amount, method, attempts, wanted } = state;
+    if (attempts > 0) {
+      const found = await provider.lookup(paymentId, cause.traceparent);
+      if (found.outcome !== 'absent') return recordOf(found, attempts);
+    }
+    if (wanted && attempts < attemptsMax) {
+      return recordOf(
+        await provider.charge({ key: paymentId, orderId, amount, method, traceparent: cause.traceparent }),
+        attempts,
+      );
+    }
+    return recordOf(await provider.void(paymentId, cause.traceparent), attempts);
+  }
+
+  async function refund(state: Extract<Payment, { status: 'refunding' }>, cause: Origin): Promise<PaymentCommand> {
+    const { paymentId, amount, attempts } = state;
+    const answer = await provider.refund({
+      key: `refund-${paymentId}`,
+      charge: paymentId,
+      amount,
+      traceparent: cause.traceparent,
+    });
+    if (answer.outcome === 'refunded') return { type: 'RecordRefund', providerReference: answer.reference };
+    return { type: 'RecordRefundDelay', detail: answer.detail, nextTryAt: nextTry(attempts) };
+  }
+
+  function recordOf(answer: Answered, attempts: number): PaymentCommand {
+    switch (answer.outcome) {
+      case 'captured': {
+        const settleBy = later(new Date(options.now()).toISOString(), options.settleWithinMs);
+        return { type: 'RecordCapture', providerReference: answer.reference, settleBy };
+      }
+      case 'declined':
+        return { type: 'RecordDecline', reason: answer.reason };
+      case 'voided':
+        return { type: 'RecordVoid' };
+      case 'unknown':
+        return { type: 'RecordUnknown', detail: answer.detail, nextTryAt: nextTry(attempts) };
+    }
+  }
+
+  const nextTry = (attempts: number): string => {
+    const pauseMs = pausesMs[Math.min(attempts, pausesMs.length - 1)]!;
+    return new Date(options.now() + pauseMs).toISOString();
+  };
+
+  log.tail.onPush((events) => {
+    for (const event of events as readonly RecordedEvent<PaymentEvent>[]) {
+      if (!setsToWork.has(event.type)) continue;
+      const known = event.type === 'PaymentRequested' ? payment.evolve(payment.initial, event) : undefined;
+      settle(event.data.orderId, causedBy(event), known).catch((error: unknown) =>
+        options.reportTrouble('provider-calls', error),
+      );
+    }
+  });
+
+  return {
+    settle: (orderId) =>
+      settle(orderId, { actor: 'payment-timer', correlationId: orderId, causationId: `timer-${orderId}` }),
+    underWay: () => underWay.size,
+  };
+}
+
+type Answered =
+  | Exclude<Awaited<ReturnType<ProviderClient['lookup']>>, { outcome: 'absent' }>
+  | Awaited<ReturnType<ProviderClient['charge']>>
+  | Awaited<ReturnType<ProviderClient['void']>>;
+
+const causedBy = (event: RecordedEvent): Origin => ({ ...event.origin, actor: 'provider', causationId: event.id });

@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createResourceCache, type Resource } from './resource-cache.ts';
+
+const resource = (revision: number, size = 10): Resource => ({
+  bytes: Buffer.alloc(size, String(revision)),
+  etag: String(revision),
+  revision,
+});
+
+const tooLargeToKeep = 2_000_000;
+
+/** A read whose answer arrives when the test says so. */
+function slowRead() {
+  const { promise, resolve, reject } = Promise.withResolvers<Resource | undefined>();
+  let asked = 0;
+  return { load: () => ((asked += 1), promise), resolve, reject, asked: () => asked };
+}
+
+test('callers that miss together share one read', async () => {
+  const cache = createResourceCache(1);
+  const slow = slowRead();
+  const first = cache.read('a', slow.load);
+  const second = cache.read('a', slow.load);
+  slow.resolve(resource(1));
+  assert.deepEqual([await first, await second], [resource(1), resource(1)]);
+  assert.equal(slow.asked(), 1);
+  assert.deepEqual(cache.read('a', slow.load), resource(1));
+  const { hits, misses, entries } = cache.stats();
+  assert.deepEqual({ hits, misses, entries }, { hits: 1, misses: 2, entries: 1 });
+});
+
+test('what is not there is not remembered as missing', async () => {
+  const cache = createResourceCache(1);
+  assert.equal(await cache.read('a', async () => undefined), undefined);
+  assert.deepEqual(await cache.read('a', async () => resource(1)), resource(1));
+});
+
+test('a read that fails is tried again by the next caller', async () => {
+  const cache = createResourceCache(1);
+  await assert.rejects(async () => cache.read('a', () => Promise.reject(new Error('down'))), /down/);
+  assert.deepEqual(await cache.read('a', async () => resource(1)), resource(1));
+});
+
+test('older never overwrites newer', () => {
+  const cache = createResourceCache(1);
+  cache.put('a', resource(2));
+  cache.put('a', resource(1));
+  cache.refresh('a', resource(1));
+  assert.equal(cache.peek('a')?.revision, 2);
+  cache.refresh('a', resource(3));
+  assert.equal(cache.peek('a')?.revision, 3);
+});
+
+test('a read under way when its resource changes is neither kept nor shared with later callers', async () => {
+  for (const change of ['put', 'refresh', 'clear'] as const) {
+    const cache = createResourceCache(1);
+    const slow = slowRead();
+    const early = cache.read('a', slow.load);
+    if (change === 'clear') cache.clear();
+    else cache[change]('a', resource(2, tooLargeToKeep));
+    const late = cache.read('a', async () => resource(2, tooLargeToKeep));
+    slow.resolve(resource(1));
+    assert.equal((await early)?.revision, 1);
+    assert.equal((await late)?.revision, 2, change);
+    assert.equal(cache.peek('a'), undefined, change);
+  }
+});
+
+test('refreshing touches only what is kept, and forgets what is gone', () => {
+  const cache = createResourceCache(1);
+  cache.refresh('a', resource(1));
+  assert.equal(cache.peek('a'), undefined);
+  cache.put('a', resource(1));
+  cache.refresh('a', undefined);
+  assert.equal(cache.peek('a'), undefined);
+});
+
+test('memory is bounded by bytes, and 0 keeps nothing', async () => {
+  const cache = createResourceCache(1);
+  for (let n = 0; n < 100; n += 1) cache.put(`k${n}`, resource(1, 50_000));
+  assert.ok(cache.stats().bytes <= cache.stats().bytesMax);
+  assert.ok(cache.stats().entries >= 20);
+  const none = createResourceCache(0);
+  none.put('a', resource(1, 0));
+  assert.equal(none.peek('a'), undefined);
+  assert.equal((await none.read('a', async () => resource(2)))?.revision, 2);
+});

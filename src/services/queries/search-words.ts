@@ -1,0 +1,63 @@
+/**
+ * What can be searched for: words, cut here and not by PostgreSQL's parser, which takes `85123A-2.x`
+ * for a host name. The same cut on both sides makes a word findable by any prefix, and lets only
+ * letters, digits and `._-` through to a tsquery: no text of a user can break its syntax.
+ */
+import { LRUCache } from 'lru-cache';
+
+const lexemeLengthMax = 100;
+/** A tsvector holds less than 1 MiB of lexemes. */
+const lexemesBytesMax = 1_000_000;
+
+const WORD = /[\p{L}\p{N}\p{M}._-]+/gu;
+
+/** The words of a name or id, lower case: `T-Light holder.` gives `t-light`, `t`, `light`, `holder`. */
+export const wordsOf = (text: string): readonly string[] =>
+  wholeWordsOf(text).flatMap((word) => {
+    const parts = word.split(/[._-]+/);
+    return parts.length > 1 ? [word, ...parts] : parts;
+  });
+
+/** `wordsOf` for texts that come again and again, such as names of products: the last 10,000 are remembered. */
+export function rememberingWordsOf(): typeof wordsOf {
+  const remembered = new LRUCache<string, readonly string[]>({ max: 10_000 });
+  return (text) => {
+    const known = remembered.get(text);
+    if (known) return known;
+    const words = wordsOf(text);
+    remembered.set(text, words);
+    return words;
+  };
+}
+
+/** Found by the whole SKU only, case and all; no word looks like it. */
+export const exactSku = (sku: string): string => `=${sku}`;
+
+/** For `array_to_tsvector(string_to_array(…, ' '))`: each lexeme once, as many of the first as fit. */
+export function lexemes(words: Iterable<string>): string {
+  const distinct = [...new Set(words)];
+  const text = distinct.join(' ');
+  // No character takes more than three bytes per UTF-16 unit.
+  if (text.length * 3 <= lexemesBytesMax) return text;
+  let bytes = 0;
+  const cut = distinct.findIndex((word) => (bytes += Buffer.byteLength(word)) > lexemesBytesMax);
+  return cut < 0 ? text : distinct.slice(0, cut).join(' ');
+}
+
+/** The tsquery of texts in which each word of `q` begins a word or a part of one. Null: `q` holds no word, nothing matches. */
+export function wordsQuery(q: string): string | null {
+  const words = wholeWordsOf(q);
+  return words.length > 0 ? words.map((word) => `'${word}':*`).join(' & ') : null;
+}
+
+/** The tsquery of texts that hold this SKU. */
+export const skuQuery = (sku: string): string => `'${exactSku(sku)}'`;
+
+const wholeWordsOf = (text: string): string[] =>
+  (text.normalize('NFKC').toLowerCase().match(WORD) ?? []).flatMap((found) => {
+    const word = found
+      .replace(/^[._-]+/, '')
+      .slice(0, lexemeLengthMax)
+      .replace(/[._-]+$/, '');
+    return word === '' ? [] : [word];
+  });

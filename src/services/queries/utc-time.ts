@@ -1,0 +1,15 @@
+/** Times as answers show them and as the read tables order them: RFC 3339, UTC, milliseconds. */
+
+const earliest = Date.parse('0001-01-01T00:00:00.000Z');
+const latest = Date.parse('9999-12-31T23:59:59.999Z');
+
+/**
+ * The moment that `text` (RFC 3339, any offset) names, such as `2010-12-01T08:26:00.000Z`. A leap
+ * second counts as the second before it. Offsets can push a time out of the years 1 to 9999, which is
+ * all that the format and PostgreSQL share: it stops at their edge. Throws RangeError when `text` is
+ * no time.
+ */
+export function utcTime(text: string): string {
+  const time = Date.parse(text.toUpperCase().replace(/:60(?=[.Z+-])/, ':59'));
+  return new Date(Math.min(Math.max(time, earliest), latest)).toISOString();
+}

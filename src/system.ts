@@ -1,0 +1,296 @@
+/**
+ * The system, put together: opens databases and logs, starts the services that this process carries,
+ * and mounts their routes on the gateway. Which services these are is a setting; no service knows.
+ */
+import type { QueryRoute, Route } from '#contracts/routes.ts';
+import type { CommandServiceName, Service, ServiceParts } from '#contracts/service.ts';
+import { type CommandBus, createCommandBus } from '#cqrs/command-bus.ts';
+import { type Consumer, startProjections } from '#cqrs/consumer.ts';
+import type { Positions } from '#cqrs/consistency-token.ts';
+import type { EventLog } from '#cqrs/event-log.ts';
+import { type Feed, localFeed, remoteFeed } from '#cqrs/feed.ts';
+import { checkpointSchemaFolder, forgetKeys, openPostgresLog, postgresLogReader } from '#cqrs/postgres-log.ts';
+import { reachAll } from '#cqrs/progress.ts';
+import { startGateway } from '#gateway/server.ts';
+import { createMetrics } from '#operations/metrics.ts';
+import { assertDurable } from '#platform/embedded-postgres.ts';
+import type { Logger } from '#platform/logger.ts';
+import { migrate } from '#platform/migrations.ts';
+import { type Database, openDatabase } from '#platform/postgres.ts';
+import type { DatabaseOwner, Settings } from '#platform/settings.ts';
+import { catalogSchema, startCatalog } from '#services/catalog/service.ts';
+import { inventorySchema, startInventory } from '#services/inventory/service.ts';
+import { orderingSchema, startOrdering } from '#services/ordering/service.ts';
+import { paymentsSchema, startPayments } from '#services/payments/service.ts';
+import { createReadModels, queriesSchema, type ReadModels } from '#services/queries/service.ts';
+import { seedDemoData } from './demo-data.ts';
+
+export type ServiceName = DatabaseOwner;
+
+export type SystemOptions = {
+  readonly services: readonly ServiceName[];
+  databaseUrl(service: ServiceName): string;
+  readonly providerUrl: string;
+  readonly settings: Settings;
+  readonly logger: Logger;
+};
+
+export type RunningSystem = {
+  /** `http://host:port`. */
+  readonly address: string;
+  /** Fills an empty catalogue with something to try things on. Needs all services in this process. */
+  seedDemoData(): Promise<void>;
+  /** Finishes what is under way, then stops everything that was started. */
+  stop(): Promise<void>;
+};
+
+/** Whose logs each part listens to. */
+export const listensTo: Readonly<Record<ServiceName, readonly CommandServiceName[]>> = {
+  catalog: [],
+  ordering: ['catalog', 'inventory', 'payments'],
+  inventory: ['catalog', 'ordering'],
+  payments: ['ordering'],
+  queries: ['catalog', 'ordering', 'inventory', 'payments'],
+};
+
+const schemas: Readonly<Record<ServiceName, readonly URL[]>> = {
+  catalog: catalogSchema,
+  ordering: orderingSchema,
+  inventory: inventorySchema,
+  payments: paymentsSchema,
+  queries: [checkpointSchemaFolder, queriesSchema],
+};
+
+const commandServices = ['catalog', 'ordering', 'inventory', 'payments'] as const;
+/** One shard per service, for now: its number is part of every position that leaves the service. */
+const sourceOf = (service: CommandServiceName): string => `${service}.0`;
+const requestsUnderWayMax = 20_000;
+const forgetKeysEveryMs = 600_000;
+const forgetKeysBatchMax = 20_000;
+
+/** Starts the services; rejects with what stands in the way, having stopped what was started. */
+export async function startSystem(options: SystemOptions): Promise<RunningSystem> {
+  const { services, settings, logger } = options;
+  const stops: (() => Promise<unknown> | void)[] = [];
+  const stop = async (): Promise<void> => {
+    for (const undo of stops.splice(0).reverse()) await undo();
+  };
+  const reportTrouble = (who: string, error: unknown): void =>
+    logger.error({ err: error, who }, 'failed; will be tried again');
+  const now = (): number => Date.now();
+
+  try {
+    const databases = await openDatabases(options, stops);
+    const logs = new Map<CommandServiceName, EventLog>();
+    const buses = new Map<CommandServiceName, CommandBus>();
+    for (const name of commandServices.filter((service) => services.includes(service))) {
+      const log = await openPostgresLog({ database: databases.get(name)!, source: sourceOf(name) });
+      stops.push(() => log.close());
+      logs.set(name, log);
+      buses.set(name, createCommandBus({ log, now }));
+    }
+    const feedOf = feeds(databases, logs, stops);
+    const running: Service[] = [];
+    const consumers: Consumer[] = [];
+
+    for (const [name, log] of logs) {
+      const parts: ServiceParts = {
+        log,
+        bus: buses.get(name)!,
+        now,
+        feedOf,
+        headOf: (other) => (logs.get(other) ?? postgresLogReader(databases.get(other)!, sourceOf(other))).head(),
+        reportTrouble,
+      };
+      const service = startService(name, parts, options);
+      running.push(service);
+      consumers.push(...service.consumers);
+      stops.push(async () => {
+        await Promise.all([service.timers?.stop(), ...service.consumers.map((consumer) => consumer.stop())]);
+        service.stop?.();
+      });
+    }
+
+    const readModels = services.includes('queries')
+      ? createReadModels({ database: databases.get('queries')!, cacheMb: settings.cacheMb })
+      : null;
+    const readSide =
+      readModels === null ? [] : startReadSide(readModels, databases.get('queries')!, feedOf, reportTrouble);
+    consumers.push(...readSide);
+    stops.push(() => Promise.all(readSide.map((consumer) => consumer.stop())));
+    stops.push(forgetOldKeys(databases, logs, settings.idempotencyRetentionHours, reportTrouble));
+
+    const routes: Route[] = [
+      ...running.flatMap((service) => service.routes),
+      ...(readModels === null ? [] : queryRoutes(readModels, readSide)),
+    ];
+    const metrics = createMetrics({
+      consumers,
+      buses,
+      timers: running.flatMap((service) => service.timers ?? []),
+      cacheStats: readModels === null ? null : () => readModels.cacheStats(),
+    });
+    const gateway = await startGateway({
+      routes,
+      host: settings.host,
+      port: settings.port,
+      jwt: settings.jwt,
+      customerRequestsPerMinute: settings.customerRequestsPerMinute,
+      operatorRequestsPerMinute: settings.operatorRequestsPerMinute,
+      queuedRequestsMax: requestsUnderWayMax,
+      readiness: () => readiness(databases, consumers),
+      metrics: () => metrics.text(),
+      logger,
+    });
+    stops.push(() => gateway.stop());
+    return { address: gateway.address, stop, seedDemoData: () => seedDemoData(routes, readSide) };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/** Opens what the services own, migrated and durable, and what they listen to. */
+async function openDatabases(
+  options: SystemOptions,
+  stops: (() => Promise<unknown> | void)[],
+): Promise<Map<ServiceName, Database>> {
+  const { services } = options;
+  const wanted = new Set(services.flatMap((service) => [service, ...listensTo[service]]));
+  const databases = new Map<ServiceName, Database>();
+  for (const name of wanted) {
+    const database = openDatabase(options.databaseUrl(name), {
+      applicationName: `twofold ${name}`,
+      // Each consumer elsewhere may keep one connection to listen on.
+      poolMax: name === 'queries' ? 10 : 8,
+      asynchronousCommit: name === 'queries',
+    });
+    databases.set(name, database);
+    stops.push(() => database.end());
+  }
+  await Promise.all(
+    services.map(async (name) => {
+      const database = databases.get(name)!;
+      await assertDurable(database, { asynchronousCommit: name === 'queries' });
+      await migrate(database, schemas[name]);
+    }),
+  );
+  return databases;
+}
+
+/** One feed per source, shared by all who listen: from memory where the log is written here, else from its database. */
+function feeds(
+  databases: ReadonlyMap<ServiceName, Database>,
+  logs: ReadonlyMap<CommandServiceName, EventLog>,
+  stops: (() => Promise<unknown> | void)[],
+): (service: CommandServiceName) => Feed {
+  const open = new Map<CommandServiceName, Feed>();
+  return (service) => {
+    const known = open.get(service);
+    if (known !== undefined) return known;
+    const log = logs.get(service);
+    const database = databases.get(service)!;
+    const feed =
+      log === undefined ? remoteFeed(postgresLogReader(database, sourceOf(service)), database) : localFeed(log);
+    open.set(service, feed);
+    stops.push(() => feed.close());
+    return feed;
+  };
+}
+
+function startService(
+  name: CommandServiceName,
+  parts: ServiceParts,
+  { settings, providerUrl }: SystemOptions,
+): Service {
+  switch (name) {
+    case 'catalog':
+      return startCatalog(parts);
+    case 'ordering':
+      return startOrdering({ ...parts, orderDeadlineSeconds: settings.orderDeadlineSeconds });
+    case 'inventory':
+      return startInventory({ ...parts, reservationTtlSeconds: settings.reservationTtlSeconds });
+    case 'payments':
+      return startPayments({
+        ...parts,
+        providerUrl,
+        timeoutMs: settings.paymentTimeoutMs,
+        attemptsMax: settings.paymentAttemptsMax,
+      });
+  }
+}
+
+function startReadSide(
+  readModels: ReadModels,
+  database: Database,
+  feedOf: (service: CommandServiceName) => Feed,
+  reportTrouble: (who: string, error: unknown) => void,
+): Consumer[] {
+  return listensTo.queries.map((service) =>
+    startProjections({
+      feed: feedOf(service),
+      database,
+      projections: readModels.projections,
+      onResume: () => readModels.forgetAnswers(),
+      reportTrouble,
+    }),
+  );
+}
+
+function queryRoutes(readModels: ReadModels, readSide: readonly Consumer[]): QueryRoute[] {
+  const followed = new Map(readSide.map((consumer) => [consumer.source, consumer.progress]));
+  let shown: Positions = {};
+  return readModels.routes({
+    caughtUp: (positions, waitMs) => reachAll(positions, followed, waitMs),
+    // The same object while nothing has changed: the token made of it is made once.
+    positions() {
+      if (readSide.some((consumer) => shown[consumer.source] !== consumer.progress.position)) {
+        shown = Object.fromEntries(readSide.map((consumer) => [consumer.source, consumer.progress.position]));
+      }
+      return shown;
+    },
+  });
+}
+
+async function readiness(
+  databases: ReadonlyMap<ServiceName, Database>,
+  consumers: readonly Consumer[],
+): Promise<{ ready: boolean; reasons: string[]; details: object }> {
+  const reasons: string[] = [];
+  await Promise.all(
+    [...databases].map(async ([name, database]) => {
+      await database
+        .query('ping', 'select 1')
+        .catch((error: Error) => reasons.push(`the database of ${name}: ${error.message}`));
+    }),
+  );
+  for (const consumer of consumers) {
+    const trouble = consumer.trouble();
+    if (trouble !== null) reasons.push(`${consumer.name} has been failing since ${trouble.since}: ${trouble.message}`);
+  }
+  const details = consumers.map((consumer) => ({
+    consumer: consumer.name,
+    position: consumer.progress.position,
+    head: consumer.head(),
+    lag: consumer.head() - consumer.progress.position,
+  }));
+  return { ready: reasons.length === 0, reasons: reasons.sort(), details };
+}
+
+function forgetOldKeys(
+  databases: ReadonlyMap<ServiceName, Database>,
+  logs: ReadonlyMap<CommandServiceName, EventLog>,
+  retentionHours: number,
+  reportTrouble: (who: string, error: unknown) => void,
+): () => void {
+  const timer = setInterval(() => {
+    const before = new Date(Date.now() - retentionHours * 3_600_000).toISOString();
+    for (const name of logs.keys()) {
+      forgetKeys(databases.get(name)!, before, forgetKeysBatchMax).catch((error: unknown) =>
+        reportTrouble(`keys of ${name}`, error),
+      );
+    }
+  }, forgetKeysEveryMs);
+  timer.unref();
+  return () => clearInterval(timer);
+}
