@@ -47,7 +47,10 @@ Settings are environment variables, or lines of a file .env in this folder; see 
     );
   serverOptions(program.command('up'))
     .description('start everything on this machine, its PostgreSQL included')
-    .option('--data-dir <folder>', 'where everything is kept (TWOFOLD_DATA_DIR; default: .twofold in the project folder)')
+    .option(
+      '--data-dir <folder>',
+      'where everything is kept (TWOFOLD_DATA_DIR; default: .twofold in the project folder)',
+    )
     .option('--empty', 'no demo products, customers and stock on the first start')
     .addHelpText(
       'after',
@@ -64,7 +67,10 @@ Ctrl-C stops everything; the next start finds all data.`,
   serverOptions(program.command('serve'))
     .description('start some of the services, on databases that exist')
     .argument('<service...>', `any of ${serveable.join(', ')}`)
-    .option('--data-dir <folder>', "where the sandbox keeps its ledger (TWOFOLD_DATA_DIR; default: .twofold in the project folder)")
+    .option(
+      '--data-dir <folder>',
+      'where the sandbox keeps its ledger (TWOFOLD_DATA_DIR; default: .twofold in the project folder)',
+    )
     .addHelpText(
       'after',
       `
@@ -120,7 +126,13 @@ function fail(error: unknown): void {
 /** What a user can act on has a name of its own and needs no stack; a bug needs it. */
 function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  const isBug = ['TypeError', 'RangeError', 'ReferenceError', 'AssertionError', 'AssertionError [ERR_ASSERTION]'].includes(error.name);
+  const isBug = [
+    'TypeError',
+    'RangeError',
+    'ReferenceError',
+    'AssertionError',
+    'AssertionError [ERR_ASSERTION]',
+  ].includes(error.name);
   return (isBug ? error.stack : error.message || (error as NodeJS.ErrnoException).code) ?? error.name;
 }
 
@@ -136,7 +148,8 @@ async function up(overrides: SettingsOverrides): Promise<void> {
   let providerUrl = settings.providerUrl;
   let system: RunningSystem | undefined;
   let demo: DemoData | undefined;
-  const databaseUrl = (owner: DatabaseOwner): string => settings.databaseUrls[owner] ?? (postgres as EmbeddedPostgres).url(owner);
+  const databaseUrl = (owner: DatabaseOwner): string =>
+    settings.databaseUrls[owner] ?? (postgres as EmbeddedPostgres).url(owner);
 
   await house.run(async (signal) => {
     await progress(signal, [
@@ -185,13 +198,23 @@ async function up(overrides: SettingsOverrides): Promise<void> {
       },
     ]);
     const seconds = ((performance.now() - startedAt) / 1_000).toFixed(1);
-    console.log(banner({ settings, postgres, address: (system as RunningSystem).address, seconds, warnings, demo: demo as DemoData }));
+    console.log(
+      banner({
+        settings,
+        postgres,
+        address: (system as RunningSystem).address,
+        seconds,
+        warnings,
+        demo: demo as DemoData,
+      }),
+    );
   });
 }
 
 async function serve(services: string[], overrides: SettingsOverrides): Promise<void> {
   const wrong = services.filter((service) => !serveable.includes(service as Serveable));
-  if (wrong.length > 0) throw new WrongUse(`There is no service ${wrong.join(', ')}; there are ${serveable.join(', ')}.`);
+  if (wrong.length > 0)
+    throw new WrongUse(`There is no service ${wrong.join(', ')}; there are ${serveable.join(', ')}.`);
   const settings = loadSettings(process.env, overrides);
   const logger = createLogger(settings.logLevel);
   const house = new House(logger);
@@ -202,14 +225,20 @@ async function serve(services: string[], overrides: SettingsOverrides): Promise<
     let providerUrl = settings.providerUrl;
     if (services.includes('sandbox')) {
       const { startSandboxProvider } = await import('#services/payments/sandbox-provider.ts');
-      const sandbox = await startSandboxProvider({ port: settings.sandboxPort, host: '127.0.0.1', ledgerFile: ledgerFile(settings) });
+      const sandbox = await startSandboxProvider({
+        port: settings.sandboxPort,
+        host: '127.0.0.1',
+        ledgerFile: ledgerFile(settings),
+      });
       house.add('the sandbox', sandbox, sandboxStopTimeoutMs);
       providerUrl ??= sandbox.url;
       console.log(`The sandbox payment provider answers at ${sandbox.url}`);
       if (owners.length === 0) return reportReady(sandbox.url);
     }
     const { listensTo, startSystem } = await import('./system.ts');
-    const needed = databaseOwners.filter((owner) => owners.some((one) => one === owner || (listensTo[one] as readonly string[]).includes(owner)));
+    const needed = databaseOwners.filter((owner) =>
+      owners.some((one) => one === owner || (listensTo[one] as readonly string[]).includes(owner)),
+    );
     const missing = needed.filter((owner) => settings.databaseUrls[owner] === undefined);
     if (missing.length > 0) {
       throw new WrongUse(
@@ -237,13 +266,17 @@ async function serve(services: string[], overrides: SettingsOverrides): Promise<
 async function token({ role, sub, ttl }: { role: string; sub: string; ttl: string }): Promise<void> {
   const { jwt } = loadSettings(process.env);
   if (jwt.secret === undefined) {
-    throw new WrongUse('TWOFOLD_JWT_SECRET is not set; right would be the value that the server runs with. Without one it needs no token.');
+    throw new WrongUse(
+      'TWOFOLD_JWT_SECRET is not set; right would be the value that the server runs with. Without one it needs no token.',
+    );
   }
-  if (!['operator', 'customer'].includes(role)) throw new WrongUse(`--role is "${role}"; right would be operator or customer.`);
+  if (!['operator', 'customer'].includes(role))
+    throw new WrongUse(`--role is "${role}"; right would be operator or customer.`);
   if (role === 'customer' && !/^[A-Za-z0-9_-]{1,64}$/.test(sub)) {
     throw new WrongUse(`--sub is "${sub}"; right would be a customer id: 1 to 64 letters, digits, _ and -.`);
   }
-  if (!/^[1-9]\d{0,8}$/.test(ttl)) throw new WrongUse(`--ttl is "${ttl}"; right would be a whole number of seconds, such as 3600.`);
+  if (!/^[1-9]\d{0,8}$/.test(ttl))
+    throw new WrongUse(`--ttl is "${ttl}"; right would be a whole number of seconds, such as 3600.`);
   const { SignJWT } = await import('jose');
   const signed = await new SignJWT({ role })
     .setProtectedHeader({ alg: 'HS256' })
@@ -276,10 +309,12 @@ async function startSandbox(settings: Settings, logger: Logger, house: House): P
 }
 
 function urlsByName(settings: Settings, owners: readonly DatabaseOwner[] = databaseOwners): Record<string, string> {
-  return Object.fromEntries(owners.flatMap((owner) => {
-    const url = settings.databaseUrls[owner];
-    return url === undefined ? [] : [[databaseUrlName(owner), url]];
-  }));
+  return Object.fromEntries(
+    owners.flatMap((owner) => {
+      const url = settings.databaseUrls[owner];
+      return url === undefined ? [] : [[databaseUrlName(owner), url]];
+    }),
+  );
 }
 
 /** Runs the steps one after the other and shows how far they have come: alive on a terminal, as lines elsewhere. */
@@ -335,7 +370,10 @@ async function openDemoData(settings: Settings, catalogUrl: string): Promise<Dem
 async function isNew(catalogUrl: string): Promise<boolean> {
   const catalog = openDatabase(catalogUrl, { applicationName: 'twofold start', poolMax: 1 });
   try {
-    const [row] = await catalog.query<{ migrations: string | null }>('is-new', `select to_regclass('migrations')::text as migrations`);
+    const [row] = await catalog.query<{ migrations: string | null }>(
+      'is-new',
+      `select to_regclass('migrations')::text as migrations`,
+    );
     return row?.migrations === null;
   } finally {
     await catalog.end();
@@ -356,7 +394,8 @@ function banner({ settings, postgres, address, seconds, warnings, demo }: Banner
   const hasKey = secret !== undefined || jwksUrl !== undefined;
   const bearer = hasKey ? ' -H "Authorization: Bearer $TOKEN"' : '';
   const json = ` -H 'content-type: application/json'`;
-  const order = '{"orderId":"first-order","customerId":"ada","lines":[{"sku":"TEA-EARL-GREY","quantity":2}],"payment":{"method":"pm_ok"}}';
+  const order =
+    '{"orderId":"first-order","customerId":"ada","lines":[{"sku":"TEA-EARL-GREY","quantity":2}],"payment":{"method":"pm_ok"}}';
   const product = '{"name":"Earl Grey, 100 g","price":{"amount":690,"currency":"EUR"}}';
   const lines = [
     `Twofold is ready, after ${seconds} s.`,
@@ -365,10 +404,16 @@ function banner({ settings, postgres, address, seconds, warnings, demo }: Banner
     `  Docs       ${address}/docs`,
     `  Callers    ${hasKey ? 'need a token: operators may do everything, customers see their own orders' : 'no key is configured: everyone on this machine is operator'}`,
     `  Data       ${postgres === undefined ? 'in the databases of DATABASE_URL_…' : postgres.location}`,
-    ...(postgres === undefined ? [] : [`  psql       ${postgres.psql(databaseOwners.find((owner) => settings.databaseUrls[owner] === undefined && owner !== 'catalog') ?? 'catalog')}`]),
+    ...(postgres === undefined
+      ? []
+      : [
+          `  psql       ${postgres.psql(databaseOwners.find((owner) => settings.databaseUrls[owner] === undefined && owner !== 'catalog') ?? 'catalog')}`,
+        ]),
     ...[...(postgres?.notes ?? []), ...warnings].map((note) => `  Note       ${note}`),
     '',
-    ...(secret === undefined ? [] : ['  A token (with the same TWOFOLD_JWT_SECRET):', `    TOKEN=$(${tokenCommand()})`, '']),
+    ...(secret === undefined
+      ? []
+      : ['  A token (with the same TWOFOLD_JWT_SECRET):', `    TOKEN=$(${tokenCommand()})`, '']),
     ...(demo.isThere
       ? [
           '  Place an order, and see what became of it:',
@@ -484,7 +529,13 @@ class House {
 async function within(timeoutMs: number, work: Promise<void>): Promise<unknown> {
   const { promise: late, resolve } = Promise.withResolvers<string>();
   const timer = setTimeout(resolve, timeoutMs, 'late');
-  return Promise.race([work.then(() => 'in time', (error: unknown) => error), late]).finally(() => clearTimeout(timer));
+  return Promise.race([
+    work.then(
+      () => 'in time',
+      (error: unknown) => error,
+    ),
+    late,
+  ]).finally(() => clearTimeout(timer));
 }
 
 if (existsSync('.env')) process.loadEnvFile('.env');

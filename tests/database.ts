@@ -22,10 +22,7 @@ const releaseTimeoutMs = 5_000;
 export async function testDatabase(t: TestContext, folders: readonly URL[]): Promise<Database> {
   const name = await createDatabase(folders);
   const database = openDatabase(await urlOf(name), { applicationName: 'test' });
-  afterAllElse(t, async () => {
-    await endOrReject(database);
-    await dropDatabase(name);
-  });
+  afterAllElse(t, () => endOrReject(database).finally(() => dropDatabase(name)));
   return database;
 }
 

@@ -152,6 +152,11 @@ export const problems = {
     'The token cannot be checked at the moment',
     'The keys that tokens are checked with could not be fetched. Nothing was changed; send it again.',
   ),
+  'database-unavailable': problem(
+    503,
+    'The database does not answer',
+    'It is starting, or out of reach. Ask again after Retry-After seconds.',
+  ),
   'log-unavailable': problem(
     503,
     'The log cannot be written',

@@ -136,7 +136,7 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
   const { log } = options;
   const batchWorksMax = options.batchWorksMax ?? 1_000;
   const queueWorksMax = options.queueWorksMax ?? 20_000;
-  const cache = new LRUCache<StreamId, Stored>({ max: options.cachedStreamsMax ?? 50_000 });
+  const cache = new LRUCache<StreamId, Stored>({ max: options.cachedStreamsMax ?? 20_000 });
   const counts = { batches: 0, works: 0, conflicts: 0 };
   let queue: Queued[] = [];
   let running = false;

@@ -220,6 +220,7 @@ function startLoop(options: {
     async stop() {
       stopping = true;
       interrupt();
+      options.feed.interrupt();
       await running;
     },
   };

@@ -16,6 +16,8 @@ export type Feed = {
   next(position: number, limit: number, waitMs: number): Promise<readonly RecordedEvent[]>;
   /** The last position heard of: what there is to catch up with, as far as is known without asking. */
   knownHead(): number;
+  /** Ends the waiting of whoever waits for events. */
+  interrupt(): void;
   close(): Promise<void>;
 };
 
@@ -87,6 +89,7 @@ function directFeed(
   return {
     source: log.source,
     knownHead: () => heard.position,
+    interrupt: () => heard.release(),
     close,
 
     async next(position, limit, waitMs) {

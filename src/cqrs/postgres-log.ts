@@ -1,5 +1,5 @@
 /** The event log on PostgreSQL: one database per shard, one round trip per batch. */
-import type { Database, PinnedConnection, Sql } from '#platform/postgres.ts';
+import { type Database, DatabaseUnavailable, type PinnedConnection, type Sql } from '#platform/postgres.ts';
 import { EngineError } from './errors.ts';
 import type {
   AppendBatch,
@@ -67,6 +67,11 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
     return pinned;
   }
 
+  function forgetWriter(error: unknown): never {
+    writer = null;
+    throw error;
+  }
+
   function dropWriter(): void {
     void writer?.then(
       (pinned) => pinned.release(true),
@@ -80,7 +85,7 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
     wakeTimer ??= setTimeout(() => {
       wakeTimer = null;
       database
-        .query('wake', `select set_config('synchronous_commit', 'off', true), pg_notify('${wakeChannel}', '')`)
+        .query('wake', `select set_config('synchronous_commit', 'off', true), pg_notify($1, '')`, [wakeChannel])
         .catch(() => {});
     }, wakeEveryMs);
   }
@@ -94,7 +99,7 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
     let inDoubt: AppendBatch | null = null;
     for (;;) {
       try {
-        const connection = await (writer ??= openWriter());
+        const connection = await (writer ??= openWriter().catch(forgetWriter));
         const left = giveUpAt - performance.now();
         const doubtful = inDoubt;
         const committedAt = doubtful === null ? null : await within(left, findCommitted(connection, doubtful));
@@ -106,22 +111,30 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
         );
         return 'conflicts' in result ? result : publish(batch, sent, result.head);
       } catch (error) {
-        if (isAnswer(error) && !transientStates.has(error.code)) throw error;
-        if (!isAnswer(error)) {
-          if (!isBroken(error)) throw error;
-          dropWriter();
-        }
-        if (performance.now() > giveUpAt) {
-          throw new EngineError(
-            'log-unavailable',
-            `the log of ${source} could not be written within ${appendTimeoutMs} ms`,
-            error,
-          );
-        }
-        await new Promise((resolve) => setTimeout(resolve, retryPauseMs));
+        if (!(error instanceof DatabaseUnavailable) && !isTransient(error)) throw error;
+        dropWriter();
+        if (performance.now() > giveUpAt) throw unavailable(error);
+        await pause();
       }
     }
   }
+
+  /** A question may be asked again until the database answers. */
+  async function untilAnswered<T>(ask: () => Promise<T>): Promise<T> {
+    const giveUpAt = performance.now() + appendTimeoutMs;
+    for (;;) {
+      try {
+        return await ask();
+      } catch (error) {
+        if (!(error instanceof DatabaseUnavailable)) throw error;
+        if (performance.now() > giveUpAt) throw unavailable(error);
+        await pause();
+      }
+    }
+  }
+
+  const unavailable = (cause: unknown): EngineError =>
+    new EngineError('log-unavailable', `the log of ${source} did not answer within ${appendTimeoutMs} ms`, cause);
 
   function publish(batch: AppendBatch, sent: Sent, headBefore: number): AppendResult {
     const appended = batch.events.map((event, n) => record(source, event, headBefore + n + 1));
@@ -152,7 +165,7 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
       return inTurn(() => untilKnown((connection, attempting) => sendAlone(connection, streams, decide, attempting)));
     },
 
-    load: (streams) => loadStreams(database, streams),
+    load: (streams) => untilAnswered(() => loadStreams(database, streams)),
 
     due: (now, limit) =>
       database.query<{ stream: string; dueAt: string }>(
@@ -216,6 +229,8 @@ export function postgresLogReader(database: Database, source: string): LogReader
   };
 }
 
+const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, retryPauseMs));
+
 type Sent = { readonly values: (string | null)[]; readonly eventBytes: number[] };
 type SendResult = { readonly head: number } | Extract<AppendResult, { conflicts: unknown }>;
 
@@ -253,7 +268,7 @@ async function sendAlone(
     await connection.query('commit', 'commit');
     return { batch, sent, result };
   } catch (error) {
-    if (isAnswer(error) || !isBroken(error)) await connection.query('rollback', 'rollback');
+    if (!(error instanceof DatabaseUnavailable)) await connection.query('rollback', 'rollback');
     throw error;
   }
 }
@@ -373,23 +388,13 @@ function appendParameters(batch: AppendBatch): Sent {
   };
 }
 
-/** The database has answered, with an error: what was asked is rolled back, and the connection stands. */
-const isAnswer = (error: unknown): error is Error & { code: string } => {
-  const code = (error as { code?: unknown }).code;
-  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) && !code.startsWith('57P') && !code.startsWith('08');
-};
-
-/** The connection broke, could not be made, or did not answer; anything else is a bug of ours. */
-const isBroken = (error: unknown): boolean => {
-  const { code, message } = error as { code?: unknown; message?: unknown };
-  return typeof code === 'string' || (typeof message === 'string' && /connection|timeout|time-out/i.test(message));
-};
+const isTransient = (error: unknown): boolean => transientStates.has(String((error as { code?: unknown }).code));
 
 /** Rejects after `ms`: a database that does not answer at all is as good as a broken connection. */
 async function within<T>(ms: number, answer: Promise<T>): Promise<T> {
   const { promise: tooLate, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(
-    () => reject(new Error(`time-out: no answer from the database within ${Math.round(ms)} ms`)),
+    () => reject(new DatabaseUnavailable(`no answer from the database within ${Math.round(ms)} ms`)),
     Math.max(ms, 0),
   );
   return Promise.race([answer, tooLate]).finally(() => clearTimeout(timer));

@@ -1,6 +1,6 @@
 /** How far something has come in a log, and who waits for it to come further. Waiters are woken, not polled. */
 
-export const waitersMax = 10_000;
+const waitersMax = 10_000;
 
 type Waiter = { readonly position: number; readonly done: (reached: boolean) => void };
 
@@ -21,6 +21,11 @@ export class Progress {
     if (position <= this.#position) return;
     this.#position = position;
     for (const waiter of this.#waiters) if (waiter.position <= position) waiter.done(true);
+  }
+
+  /** Lets go of everyone who waits, unreached. */
+  release(): void {
+    for (const waiter of this.#waiters) waiter.done(false);
   }
 
   /** Resolves to true once `position` is reached, or to false after `waitMs`, or at once when too many wait already. */

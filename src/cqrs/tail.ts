@@ -4,8 +4,8 @@
  */
 import type { RecordedEvent } from './event-log.ts';
 
-export const tailEventsMax = 4_096;
-export const tailBytesMax = 16 * 1024 * 1024;
+export const tailEventsMax = 1_024;
+export const tailBytesMax = 4 * 1024 * 1024;
 
 type Listener = (events: readonly RecordedEvent[]) => void;
 

@@ -94,6 +94,7 @@ const retryAfterSeconds: { readonly [code in ProblemCode]?: number } = {
   'read-model-behind': 1,
   overloaded: 1,
   'log-unavailable': 1,
+  'database-unavailable': 1,
   'token-keys-unavailable': 5,
 };
 

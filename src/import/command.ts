@@ -43,6 +43,9 @@ export function importCommand(): Command {
     .action(importFile);
 }
 
+/** Ctrl-C in a terminal comes twice when npm or another Node in front passes it on too. */
+const againMsMin = 1_000;
+
 const HELP = `
 Examples:
   twofold import examples/online-retail-2011-02.csv.gz
@@ -96,13 +99,16 @@ async function importPlan(
   progress: Progress,
 ): Promise<{ summary: ImportSummary; run: RunOutcome | null }> {
   const stop = new AbortController();
+  let stoppedMs = 0;
   const onSignal = (signal: NodeJS.Signals): void => {
     process.exitCode = signal === 'SIGINT' ? 130 : 143;
     if (stop.signal.aborted) {
+      if (performance.now() - stoppedMs < againMsMin) return;
       journal.flush();
       process.exit();
     }
     progress.say('stopping: waiting for the answers under way (again to stop at once)');
+    stoppedMs = performance.now();
     stop.abort();
   };
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, onSignal);

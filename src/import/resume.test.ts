@@ -120,7 +120,7 @@ suite('an import that is cut off and done again', () => {
       shop.onAnswer = async () => {
         if (shop.placed.length < 300) return;
         // Answers leave only once the process knows that it is to stop.
-        if (!told) first.process.kill(signal);
+        if (!told) for (const _ of ['the terminal', 'npm']) first.process.kill(signal);
         told = true;
         await stopping;
       };
@@ -142,6 +142,21 @@ suite('an import that is cut off and done again', () => {
       assert.deepEqual(shop.statusCounts(), { completed: sampleOrders });
     });
   }
+
+  test('asked to stop again while it waits, it stops at once', async () => {
+    const first = start(sample, '--url', shop.address);
+    let again: NodeJS.Timeout | undefined;
+    shop.onAnswer = async () => {
+      if (shop.placed.length < 100) return;
+      again ??= setInterval(() => first.process.kill('SIGINT'), 100);
+      await first.ended;
+    };
+    const run = await first.ended;
+    clearInterval(again);
+    assert.equal(run.code, 130, run.stderr);
+    assert.match(run.stderr, /stopping: waiting for the answers under way/);
+    assert.doesNotMatch(run.stderr, /stopped after/);
+  });
 
   test('a server that stays away ends it with one line; the same command resumes', async () => {
     shop.fault = () => (shop.placed.length >= 400 ? 'cut-before' : undefined);

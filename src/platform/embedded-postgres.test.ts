@@ -6,7 +6,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { assertDurable, NotDurable, PostgresFailed, startEmbeddedPostgres, type EmbeddedPostgres } from './embedded-postgres.ts';
+import {
+  assertDurable,
+  NotDurable,
+  PostgresFailed,
+  startEmbeddedPostgres,
+  type EmbeddedPostgres,
+} from './embedded-postgres.ts';
 import { FolderInUse } from './folder-lock.ts';
 import { createLogger } from './logger.ts';
 import { startOf } from './other-process.ts';
@@ -43,20 +49,28 @@ test('the data survives a restart', async () => {
 
 test('the psql line works when pasted into a shell', { skip: !hasPsql() }, async () => {
   await using server = await start();
-  const output = execFileSync('/bin/sh', ['-c', `${server.psql('orders')} -Atc 'select note from kept'`], { encoding: 'utf8' });
+  const output = execFileSync('/bin/sh', ['-c', `${server.psql('orders')} -Atc 'select note from kept'`], {
+    encoding: 'utf8',
+  });
   assert.equal(output.trim(), 'first');
 });
 
 test('databases are told apart, upper case is Unicode, and text sorts by code point on every machine', async () => {
   await using server = await start();
   await using stock = open(server, 'stock');
-  const [row] = await stock.query('collation', `select to_regclass('kept') as kept, upper('äß') as upper, 'a' > 'B' as order`);
+  const [row] = await stock.query(
+    'collation',
+    `select to_regclass('kept') as kept, upper('äß') as upper, 'a' > 'B' as order`,
+  );
   assert.deepEqual(row, { kept: null, upper: 'Äß', order: true });
 });
 
 test('a second program in the same folder is told which process is there', async () => {
   await using server = await start();
-  await assert.rejects(start(), (error) => error instanceof FolderInUse && error.message.includes(`process ${process.pid}`));
+  await assert.rejects(
+    start(),
+    (error) => error instanceof FolderInUse && error.message.includes(`process ${process.pid}`),
+  );
   assert.deepEqual(await notes(server), ['first']);
 });
 
@@ -71,7 +85,7 @@ test('a server that is killed comes back by itself, with its data', async () => 
 test('a server that keeps dying is given up with a clear error', async () => {
   unexpected.length = 0;
   await using server = await start();
-  for (let deaths = 0; unexpected.length === 0; ) {
+  for (let deaths = 0; unexpected.length === 0;) {
     assert.ok(deaths <= 6, 'not given up');
     if (server.pid === 0) await delay(5);
     else if (process.kill(server.pid, 'SIGKILL')) {
@@ -95,7 +109,10 @@ test('after the program was killed, the server it left behind is replaced', asyn
 
 test('after everything was killed in the middle of a query, the folder starts again by itself', async () => {
   const { child, pid } = await startElsewhere();
-  await using orders = open({ url: (name) => `postgresql://twofold@/${name}?host=${encodeURIComponent(join(dataDir, 'socket'))}` }, 'orders');
+  await using orders = open(
+    { url: (name) => `postgresql://twofold@/${name}?host=${encodeURIComponent(join(dataDir, 'socket'))}` },
+    'orders',
+  );
   const sleeping = orders.query('sleep', 'select pg_sleep(1)').catch((error: Error) => error);
   await orders.query('write', `insert into kept values ('second')`);
   process.kill(pid, 'SIGKILL');
@@ -162,7 +179,10 @@ test('a start that is given up leaves nothing running and the folder free', asyn
 test('a connection whose commits do not wait for the disk is not durable, unless it need not be', async () => {
   await using server = await start();
   const hasty = openDatabase(server.url('orders'), { applicationName: 'test', asynchronousCommit: true });
-  await assert.rejects(assertDurable(hasty), (error) => error instanceof NotDurable && /synchronous_commit = off/.test(error.message));
+  await assert.rejects(
+    assertDurable(hasty),
+    (error) => error instanceof NotDurable && /synchronous_commit = off/.test(error.message),
+  );
   await assertDurable(hasty, { asynchronousCommit: true });
   await hasty.end();
 });
@@ -188,7 +208,9 @@ async function startElsewhere() {
     });
     console.log(server.pid);
     setInterval(() => {}, 1_000);`;
-  const child = spawn(process.execPath, ['--input-type=module', '-e', script, dataDir], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script, dataDir], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   children.push(child);
   const [line] = await once(child.stdout, 'data');
   return { child, pid: Number(line) };

@@ -160,7 +160,8 @@ const quote = (word: string): string => (/^[\w/.-]+$/.test(word) ? word : `'${wo
 /** Makes the data folder beside its place and moves it there whole, so that a killed start leaves none half made. */
 async function initialise({ account, location, initdb }: PostgresHome, signal: AbortSignal | undefined): Promise<void> {
   for (const name of readdirSync(location)) {
-    if (name.startsWith('postgres.unfinished-')) rmSync(join(location, name), { recursive: true, force: true, maxRetries: 5 });
+    if (name.startsWith('postgres.unfinished-'))
+      rmSync(join(location, name), { recursive: true, force: true, maxRetries: 5 });
   }
   const unfinished = join(location, `postgres.unfinished-${process.pid}`);
   mkdirSync(unfinished, { mode: 0o700 });
@@ -296,7 +297,9 @@ class Server {
       const log = readFileSync(this.#logFile, 'utf8').slice(logStart);
       const orphaned = /pre-existing shared memory block|lock file ".*" already exists/.test(log);
       if (!orphaned || Date.now() > orphansDeadline) {
-        throw new PostgresFailed(`PostgreSQL in ${this.#home.location} did not start: ${failure ?? 'it ended at once.'}\n${tail(log)}`);
+        throw new PostgresFailed(
+          `PostgreSQL in ${this.#home.location} did not start: ${failure ?? 'it ended at once.'}\n${tail(log)}`,
+        );
       }
       await delay(200);
     }
@@ -309,7 +312,11 @@ class Server {
     try {
       this.#child = spawn(
         postgres,
-        ['-D', join(location, 'postgres'), ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])],
+        [
+          '-D',
+          join(location, 'postgres'),
+          ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]),
+        ],
         // A session of its own: Ctrl-C in the terminal reaches this program only, which stops the server last.
         { ...account, cwd: '/', env: environment, detached: true, stdio: ['ignore', log, log] },
       );
@@ -374,7 +381,9 @@ async function clearLeftovers({ location, socketFolder }: PostgresHome): Promise
   }
   const socket = join(socketFolder, `.s.PGSQL.${socketPort}`);
   if (await accepts(socket)) {
-    throw new PostgresFailed(`The data in ${location} is in use by a PostgreSQL that this process cannot see, perhaps in another container.`);
+    throw new PostgresFailed(
+      `The data in ${location} is in use by a PostgreSQL that this process cannot see, perhaps in another container.`,
+    );
   }
   rmSync(socket, { force: true });
   rmSync(`${socket}.lock`, { force: true });
@@ -382,12 +391,18 @@ async function clearLeftovers({ location, socketFolder }: PostgresHome): Promise
 
 async function stopLeftover(pid: number, location: string): Promise<void> {
   const started = await startOf(pid);
-  for (const [signal, timeoutMs] of [['SIGINT', leftoverStopTimeoutMs], ['SIGQUIT', immediateStopTimeoutMs]] as const) {
+  for (const [signal, timeoutMs] of [
+    ['SIGINT', leftoverStopTimeoutMs],
+    ['SIGQUIT', immediateStopTimeoutMs],
+  ] as const) {
     try {
       process.kill(pid, signal);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ESRCH') return;
-      throw new PostgresFailed(`The data in ${location} is in use by process ${pid}, which this account may not stop.`, { cause: error });
+      throw new PostgresFailed(
+        `The data in ${location} is in use by process ${pid}, which this account may not stop.`,
+        { cause: error },
+      );
     }
     const deadline = Date.now() + timeoutMs;
     while (Date.now() < deadline) {
@@ -395,7 +410,9 @@ async function stopLeftover(pid: number, location: string): Promise<void> {
       await delay(pollIntervalMs);
     }
   }
-  throw new PostgresFailed(`The data in ${location} is in use by an earlier PostgreSQL, process ${pid}, which does not stop.`);
+  throw new PostgresFailed(
+    `The data in ${location} is in use by an earlier PostgreSQL, process ${pid}, which does not stop.`,
+  );
 }
 
 async function createDatabases(home: PostgresHome, databases: readonly string[]): Promise<void> {
@@ -404,7 +421,8 @@ async function createDatabases(home: PostgresHome, databases: readonly string[])
   try {
     const { rows } = await client.query<{ datname: string }>('select datname from pg_database');
     for (const database of databases) {
-      if (!rows.some(({ datname }) => datname === database)) await client.query(`create database ${client.escapeIdentifier(database)}`);
+      if (!rows.some(({ datname }) => datname === database))
+        await client.query(`create database ${client.escapeIdentifier(database)}`);
     }
   } finally {
     await client.end();

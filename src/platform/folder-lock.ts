@@ -35,7 +35,9 @@ export async function lockFolder(folder: string): Promise<{ release(): void }> {
     if (holder === null && found !== '' && attempt <= attemptsMax / 2) await delay(50);
     else removeIf(file, found);
   }
-  throw new FolderInUse(`The lock ${file} changes hands again and again; stop the other programs that use this folder.`);
+  throw new FolderInUse(
+    `The lock ${file} changes hands again and again; stop the other programs that use this folder.`,
+  );
 }
 
 const attemptsMax = 20;

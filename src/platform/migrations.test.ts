@@ -18,7 +18,11 @@ test('files are applied folder by folder, in the order of their numbers, several
   const second = folderOf(t, { '001-more.sql': `insert into word values ('four')` });
   const applied = await migrate(database, [pathToFileURL(`${first}/`), second]);
   assert.deepEqual(applied, ['001-word.sql', '002-fill.sql', '001-more.sql']);
-  assert.deepEqual((await database.query('words', 'select text from word')).map(Object.values).flat(), ['one', 'two; three', 'four']);
+  assert.deepEqual((await database.query('words', 'select text from word')).map(Object.values).flat(), [
+    'one',
+    'two; three',
+    'four',
+  ]);
 });
 
 test('what has been applied is not applied again, and a new file is', async (t) => {
@@ -35,7 +39,10 @@ test('a file that was changed after it was applied is refused by name', async (t
   const folder = folderOf(t, { '001-word.sql': 'create table word (text text)' });
   await migrate(database, [folder]);
   writeFileSync(join(folder, '001-word.sql'), 'create table word (text varchar)');
-  await assert.rejects(migrate(database, [folder]), failure(/001-word\.sql differs from .* a new file with the next number/));
+  await assert.rejects(
+    migrate(database, [folder]),
+    failure(/001-word\.sql differs from .* a new file with the next number/),
+  );
 });
 
 test('other ends of lines are no change', async (t) => {
@@ -52,7 +59,10 @@ test('a file that fails leaves nothing behind, and says where it fails; the ones
     '001-word.sql': 'create table word (text text)',
     '002-wrong.sql': `insert into word values ('one');\n\nselect nonsense from word;`,
   });
-  await assert.rejects(migrate(database, [folder]), failure(/002-wrong\.sql could not be applied: .*nonsense.* in line 3/));
+  await assert.rejects(
+    migrate(database, [folder]),
+    failure(/002-wrong\.sql could not be applied: .*nonsense.* in line 3/),
+  );
   assert.deepEqual(await database.query('words', 'select from word'), []);
   writeFileSync(join(folder, '002-wrong.sql'), `insert into word values ('one')`);
   assert.deepEqual(await migrate(database, [folder]), ['002-wrong.sql']);
@@ -77,12 +87,16 @@ test('a migration may take longer than other statements may', async (t) => {
 
 test('a file without a number, and two files of one name, are refused', async (t) => {
   const database = await testDatabase(t, []);
-  await assert.rejects(migrate(database, [folderOf(t, { 'word.sql': '' })]), failure(/word\.sql is not named like a migration/));
+  await assert.rejects(
+    migrate(database, [folderOf(t, { 'word.sql': '' })]),
+    failure(/word\.sql is not named like a migration/),
+  );
   const folders = [folderOf(t, { '001-word.sql': '' }), folderOf(t, { '001-word.sql': '' })];
   await assert.rejects(migrate(database, folders), failure(/have the same name/));
 });
 
-const failure = (message: RegExp) => (error: unknown) => error instanceof MigrationFailed && message.test(error.message);
+const failure = (message: RegExp) => (error: unknown) =>
+  error instanceof MigrationFailed && message.test(error.message);
 
 function folderOf(t: TestContext, files: Record<string, string>): string {
   const folder = mkdtempSync(join(tmpdir(), 'twofold-migrations-'));

@@ -55,14 +55,17 @@ function readFiles(folders: readonly (URL | string)[]): MigrationFile[] {
   });
   for (const [index, { name, path }] of files.entries()) {
     const other = files.findIndex((file) => file.name === name);
-    if (other !== index) throw new MigrationFailed(`${files[other]?.path} and ${path} have the same name; give one of them another.`);
+    if (other !== index)
+      throw new MigrationFailed(`${files[other]?.path} and ${path} have the same name; give one of them another.`);
   }
   return files;
 }
 
 function readOne(name: string, path: string): MigrationFile {
   if (!/^\d{3}-[a-z0-9-]+\.sql$/.test(name)) {
-    throw new MigrationFailed(`${path} is not named like a migration; right would be a name such as 002-add-country.sql.`);
+    throw new MigrationFailed(
+      `${path} is not named like a migration; right would be a name such as 002-add-country.sql.`,
+    );
   }
   // Git on Windows may have changed the ends of lines; that is no change of the file.
   const text = readFileSync(path, 'utf8').replaceAll('\r\n', '\n');
@@ -76,7 +79,9 @@ async function begin({ client }: PinnedConnection): Promise<Map<string, string>>
   try {
     await client.query(`select pg_advisory_lock(${lockKey})`);
   } catch (error) {
-    throw new MigrationFailed(`Another process has been migrating this database for ${lockTimeoutMs / 1_000} s.`, { cause: error });
+    throw new MigrationFailed(`Another process has been migrating this database for ${lockTimeoutMs / 1_000} s.`, {
+      cause: error,
+    });
   }
   await client.query(
     'create table if not exists migrations (name text primary key, checksum text not null, applied_at timestamptz not null default now())',

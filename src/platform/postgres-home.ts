@@ -5,7 +5,19 @@
  */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmodSync, chownSync, cpSync, existsSync, lstatSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
@@ -36,7 +48,9 @@ export async function findPostgresHome(dataDir: string): Promise<PostgresHome> {
   const notes: string[] = [];
   const { location, account } = await findLocation(dataDir);
   if (location !== dataDir) {
-    notes.push(`The database is in ${location}: as root, PostgreSQL runs under another account, which cannot reach ${dataDir}.`);
+    notes.push(
+      `The database is in ${location}: as root, PostgreSQL runs under another account, which cannot reach ${dataDir}.`,
+    );
   }
   const native = await findBinaries(location, account, notes);
   return {
@@ -52,7 +66,8 @@ export async function findPostgresHome(dataDir: string): Promise<PostgresHome> {
 /** What the programs of PostgreSQL see of the environment: nothing that could change their ways. */
 export const environment = { PATH: process.env['PATH'] ?? '', LC_ALL: 'C', TZ: 'UTC' };
 
-const instead = 'Or give the URLs of an existing PostgreSQL: DATABASE_URL_CATALOG, _ORDERING, _INVENTORY, _PAYMENTS, _QUERIES.';
+const instead =
+  'Or give the URLs of an existing PostgreSQL: DATABASE_URL_CATALOG, _ORDERING, _INVENTORY, _PAYMENTS, _QUERIES.';
 /** Where root keeps the data whose wanted folder the server's account cannot reach. */
 const otherPlaces = '/var/lib/twofold';
 const isRoot = process.getuid?.() === 0;
@@ -84,19 +99,25 @@ async function findLocation(dataDir: string): Promise<{ location: string; accoun
     if (obstacle === null) return { location, account };
     obstacles.push(`${location}: ${obstacle}`);
   }
-  throw new NoPostgresHere(`No place for the database: ${obstacles.join('; ')} Choose a folder with --data-dir. ${instead}`);
+  throw new NoPostgresHere(
+    `No place for the database: ${obstacles.join('; ')} Choose a folder with --data-dir. ${instead}`,
+  );
 }
 
 async function serverAccount(): Promise<NonNullable<Account>> {
   for (const name of ['postgres', 'nobody']) {
     try {
-      const [uid, gid] = await Promise.all(['-u', '-g'].map(async (option) => Number((await run('id', [option, name])).stdout)));
+      const [uid, gid] = await Promise.all(
+        ['-u', '-g'].map(async (option) => Number((await run('id', [option, name])).stdout)),
+      );
       if (uid && gid) return { uid, gid };
     } catch {
       continue;
     }
   }
-  throw new NoPostgresHere(`PostgreSQL does not run as root, and there is no account "postgres" or "nobody" for it. Start as an ordinary user. ${instead}`);
+  throw new NoPostgresHere(
+    `PostgreSQL does not run as root, and there is no account "postgres" or "nobody" for it. Start as an ordinary user. ${instead}`,
+  );
 }
 
 /** Makes `place` ready for the account; answers what stands against it, or null. */
@@ -129,9 +150,12 @@ async function makeFolderOf(account: Account, folder: string): Promise<void> {
   if (account !== undefined) chownSync(folder, account.uid, account.gid);
   chmodSync(folder, 0o700);
   const script = 'cd "$1" && : > probe && rm probe';
-  await run('/bin/sh', ['-c', script, 'sh', folder], { ...account, cwd: '/', timeout: probeTimeoutMs }).catch((error) => {
-    throw new Error(`the account of the database cannot write there (${firstLine(error)}).`);
-  });
+  await run('/bin/sh', ['-c', script, 'sh', folder], { ...account, cwd: '/', timeout: probeTimeoutMs }).catch(
+    (error) => {
+      rmSync(folder, { recursive: true, force: true });
+      throw new Error(`the account of the database cannot write there (${firstLine(error)}).`);
+    },
+  );
 }
 
 /** A socket's path may have about 104 bytes, and PostgreSQL adds its own name to the folder's. */
@@ -171,7 +195,8 @@ async function findBinaries(location: string, account: Account, notes: string[])
     renameSync(unfinished, copy);
   }
   const obstacleOfCopy = await tryBinaries(copy, account);
-  if (obstacleOfCopy !== null) throw new NoPostgresHere(`PostgreSQL does not run on this machine: ${obstacleOfCopy} ${instead}`);
+  if (obstacleOfCopy !== null)
+    throw new NoPostgresHere(`PostgreSQL does not run on this machine: ${obstacleOfCopy} ${instead}`);
   notes.push(`PostgreSQL runs from a copy in ${copy}: its account cannot use ${native}.`);
   return copy;
 }
@@ -195,7 +220,10 @@ function installedBinaries(): { native: string; version: string } {
 /** Makes what the package's install script makes, for npm may be told to run none: links, and leave to execute. */
 function completeBinaries(native: string): void {
   try {
-    const links = JSON.parse(readFileSync(join(native, 'pg-symlinks.json'), 'utf8')) as { source: string; target: string }[];
+    const links = JSON.parse(readFileSync(join(native, 'pg-symlinks.json'), 'utf8')) as {
+      source: string;
+      target: string;
+    }[];
     for (const { source, target } of links) {
       const link = join(native, target.replace(/^native\//, ''));
       if (!existsSync(link)) symlinkSync(relative(dirname(target), source), link);
@@ -213,7 +241,12 @@ function completeBinaries(native: string): void {
 async function tryBinaries(native: string, account: Account): Promise<string | null> {
   try {
     for (const program of ['postgres', 'initdb']) {
-      await run(join(native, 'bin', program), ['--version'], { ...account, cwd: '/', env: environment, timeout: probeTimeoutMs });
+      await run(join(native, 'bin', program), ['--version'], {
+        ...account,
+        cwd: '/',
+        env: environment,
+        timeout: probeTimeoutMs,
+      });
     }
     return null;
   } catch (error) {

@@ -6,7 +6,11 @@ export type Sql = {
    * Runs one prepared statement. `name` identifies its text for ever: the server plans it once per
    * connection. Statements sent without awaiting the one before travel in one round trip.
    */
-  query<Row extends object = Record<string, unknown>>(name: string, text: string, values?: readonly unknown[]): Promise<Row[]>;
+  query<Row extends object = Record<string, unknown>>(
+    name: string,
+    text: string,
+    values?: readonly unknown[],
+  ): Promise<Row[]>;
 };
 
 export type Database = Sql & {
@@ -18,6 +22,12 @@ export type Database = Sql & {
 };
 
 export type PinnedConnection = Sql & { client: pg.PoolClient; release(broken?: boolean): void };
+
+/** The database did not answer: it is down, starting or out of reach, or the connection broke under a statement. */
+export class DatabaseUnavailable extends Error {
+  override readonly name = 'DatabaseUnavailable';
+  readonly code = 'database-unavailable';
+}
 
 export type DatabaseOptions = {
   readonly applicationName: string;
@@ -60,23 +70,24 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
 
   const sqlOf = (client: pg.PoolClient): Sql => ({
     query: async <Row extends object>(name: string, text: string, values: readonly unknown[] = []) =>
-      (await client.query({ name, text, values: values as unknown[] })).rows as Row[],
+      (await answered(client.query({ name, text, values: values as unknown[] }))).rows as Row[],
   });
+  const connect = (): Promise<pg.PoolClient> => answered(pool.connect());
 
   return {
     async query<Row extends object>(name: string, text: string, values: readonly unknown[] = []) {
-      return (await pool.query({ name, text, values: values as unknown[] })).rows as Row[];
+      return (await answered(pool.query({ name, text, values: values as unknown[] }))).rows as Row[];
     },
 
     async transaction(work) {
-      const client = await pool.connect();
+      const client = await connect();
       let broken = false;
       const begun = client.query('begin');
       begun.catch(() => {});
       try {
         const result = await work(sqlOf(client));
         await begun;
-        await client.query('commit');
+        await answered(client.query('commit'));
         return result;
       } catch (error) {
         await client.query('rollback').catch(() => {
@@ -89,10 +100,23 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
     },
 
     async pin() {
-      const client = await pool.connect();
+      const client = await connect();
       return { ...sqlOf(client), client, release: (broken = false) => client.release(broken) };
     },
 
     end: () => pool.end(),
   };
+}
+
+/** Tells a database that answers with an error from one that does not answer. */
+async function answered<T>(asked: Promise<T>): Promise<T> {
+  try {
+    return await asked;
+  } catch (error) {
+    const { code, message } = error as { code?: unknown; message?: unknown };
+    const sqlState = typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) ? code : null;
+    // Shut down, crashed or starting; connection exceptions.
+    if (sqlState !== null && !sqlState.startsWith('57P') && !sqlState.startsWith('08')) throw error;
+    throw new DatabaseUnavailable(`the database does not answer: ${String(message)}`, { cause: error });
+  }
 }

@@ -27,13 +27,24 @@ test('a port that is taken is named, with one that is free', async (t) => {
 });
 
 for (const [what, options, message] of [
-  ['a host of another machine', { host: '192.0.2.1' }, /TWOFOLD_HOST .* "192\.0\.2\.1", which is not an address of this machine/],
+  [
+    'a host of another machine',
+    { host: '192.0.2.1' },
+    /TWOFOLD_HOST .* "192\.0\.2\.1", which is not an address of this machine/,
+  ],
   ['a full disk', { diskBytesMin: Number.MAX_SAFE_INTEGER }, /^Only \d+ MB of disk are free at .* --data-dir/],
   ['an old Node', { nodeVersion: '22.18.0' }, /^Twofold needs Node 24 or newer, and this is 22\.18\.0\. `npm start`/],
-  ['a database that is not there', { databaseUrls: { DATABASE_URL_CATALOG: 'postgresql://u@127.0.0.1:1/c' } }, /DATABASE_URL_CATALOG .*ECONNREFUSED/],
+  [
+    'a database that is not there',
+    { databaseUrls: { DATABASE_URL_CATALOG: 'postgresql://u@127.0.0.1:1/c' } },
+    /DATABASE_URL_CATALOG .*ECONNREFUSED/,
+  ],
 ] as const) {
   test(`${what} is refused before anything is started`, async () => {
-    await assert.rejects(preflight({ ...fine, ...options }), (error) => error instanceof PreflightFailed && message.test(error.message));
+    await assert.rejects(
+      preflight({ ...fine, ...options }),
+      (error) => error instanceof PreflightFailed && message.test(error.message),
+    );
   });
 }
 

@@ -25,7 +25,11 @@ export type PreflightOptions = {
 
 /** Rejects with PreflightFailed, or resolves to warnings: what works, but may not work well. */
 export async function preflight(options: PreflightOptions): Promise<string[]> {
-  const { diskBytesMin = 500 * mebibyte, memoryBytesMin = 400 * mebibyte, nodeVersion = process.versions.node } = options;
+  const {
+    diskBytesMin = 500 * mebibyte,
+    memoryBytesMin = 400 * mebibyte,
+    nodeVersion = process.versions.node,
+  } = options;
   if (Number.parseInt(nodeVersion, 10) < nodeMajorMin) {
     throw new PreflightFailed(
       `Twofold needs Node ${nodeMajorMin} or newer, and this is ${nodeVersion}. \`npm start\` brings the right one; without npm, \`node bin/twofold.js\` finds it.`,
@@ -37,7 +41,9 @@ export async function preflight(options: PreflightOptions): Promise<string[]> {
 
   const free = process.availableMemory();
   if (free >= memoryBytesMin) return [];
-  return [`Only ${inMebibytes(free)} of memory are free; with less than ${inMebibytes(memoryBytesMin)} it may be slow or be killed.`];
+  return [
+    `Only ${inMebibytes(free)} of memory are free; with less than ${inMebibytes(memoryBytesMin)} it may be slow or be killed.`,
+  ];
 }
 
 const nodeMajorMin = 24;
@@ -58,9 +64,13 @@ async function assertPortFree(host: string, port: number): Promise<void> {
     );
   }
   if (obstacle === 'EACCES') {
-    throw new PreflightFailed(`Port ${port} may not be used by this account. Choose one from 1024 on with --port or TWOFOLD_PORT.`);
+    throw new PreflightFailed(
+      `Port ${port} may not be used by this account. Choose one from 1024 on with --port or TWOFOLD_PORT.`,
+    );
   }
-  throw new PreflightFailed(`TWOFOLD_HOST (--host) is "${host}", which is not an address of this machine (${obstacle}).`);
+  throw new PreflightFailed(
+    `TWOFOLD_HOST (--host) is "${host}", which is not an address of this machine (${obstacle}).`,
+  );
 }
 
 /** Null when the port can be listened on, otherwise the code of the error. */
@@ -95,9 +105,12 @@ async function assertReachable(name: string, url: string): Promise<void> {
     await database.query('ping', 'select 1');
   } catch (error) {
     const { message, code } = error as { message: string; code?: string };
-    throw new PreflightFailed(`The database of ${name} cannot be used: ${message || code}. Check the URL, and that the server runs.`, {
-      cause: error,
-    });
+    throw new PreflightFailed(
+      `The database of ${name} cannot be used: ${message || code}. Check the URL, and that the server runs.`,
+      {
+        cause: error,
+      },
+    );
   } finally {
     await database.end();
   }

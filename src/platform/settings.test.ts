@@ -68,10 +68,7 @@ test('the keys, their issuer and their audience come from the environment', () =
 test('the command line wins over the environment', () => {
   const env = { TWOFOLD_PORT: '1', TWOFOLD_HOST: 'localhost', TWOFOLD_DATA_DIR: '/tmp/a' };
   const settings = loadSettings(env, { port: '2', host: '127.0.0.2', dataDir: '/tmp/b', empty: true });
-  assert.deepEqual(
-    [settings.port, settings.host, settings.dataDir, settings.empty],
-    [2, '127.0.0.2', '/tmp/b', true],
-  );
+  assert.deepEqual([settings.port, settings.host, settings.dataDir, settings.empty], [2, '127.0.0.2', '/tmp/b', true]);
 });
 
 test('each part may have a database of its own elsewhere', () => {
@@ -92,7 +89,11 @@ for (const [env, overrides, expected] of [
   [{ TWOFOLD_LOG_LEVEL: 'loud' }, {}, [/is "loud"; right would be one of trace, debug, info, warn/]],
   [{ TWOFOLD_PROVIDER_URL: 'ftp://pay' }, {}, [/^TWOFOLD_PROVIDER_URL is "ftp:\/\/pay"; .* http:\/\//]],
   [{ TWOFOLD_PORT: 'x', TWOFOLD_CACHE_MB: '0' }, {}, [/^TWOFOLD_PORT is "x"/, /^TWOFOLD_CACHE_MB is "0"/]],
-  [{ DATABASE_URL_CATALOG: 'mysql://root@127.0.0.1/catalog' }, {}, [/^DATABASE_URL_CATALOG is "mysql:.*postgresql:\/\/user/]],
+  [
+    { DATABASE_URL_CATALOG: 'mysql://root@127.0.0.1/catalog' },
+    {},
+    [/^DATABASE_URL_CATALOG is "mysql:.*postgresql:\/\/user/],
+  ],
   [{ DATABASE_URL_CATALOG: 'postgresql://127.0.0.1' }, {}, [/^DATABASE_URL_CATALOG is/]],
 ] as const) {
   test(`${JSON.stringify({ ...env, ...overrides })} is refused with the name, the value and what would be right`, () => {
@@ -125,7 +126,10 @@ test('to be reached from other machines takes a key', () => {
   const [problem] = problemsOf({ TWOFOLD_HOST: '0.0.0.0' });
   assert.match(problem as string, /TWOFOLD_HOST .*"0\.0\.0\.0".*TWOFOLD_JWT_SECRET/);
   assert.equal(loadSettings({ TWOFOLD_HOST: '0.0.0.0', TWOFOLD_JWT_SECRET: secret }).host, '0.0.0.0');
-  assert.equal(loadSettings({ TWOFOLD_HOST: '0.0.0.0', TWOFOLD_JWKS_URL: 'https://shop.example/keys' }).host, '0.0.0.0');
+  assert.equal(
+    loadSettings({ TWOFOLD_HOST: '0.0.0.0', TWOFOLD_JWKS_URL: 'https://shop.example/keys' }).host,
+    '0.0.0.0',
+  );
 });
 
 test('only addresses of this machine alone are loopback', () => {

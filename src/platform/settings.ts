@@ -99,7 +99,10 @@ export function loadSettings(env: NodeJS.ProcessEnv, overrides: SettingsOverride
     port: read('TWOFOLD_PORT', port('8080'), 8_080, { flag: '--port', value: overrides.port }),
     host: read('TWOFOLD_HOST', host, '127.0.0.1', { flag: '--host', value: overrides.host }),
     dataDir: resolve(
-      read('TWOFOLD_DATA_DIR', folder, join(projectFolder, '.twofold'), { flag: '--data-dir', value: overrides.dataDir }),
+      read('TWOFOLD_DATA_DIR', folder, join(projectFolder, '.twofold'), {
+        flag: '--data-dir',
+        value: overrides.dataDir,
+      }),
     ),
     empty: overrides.empty ?? false,
     databaseUrls: Object.freeze(databaseUrls),
@@ -111,8 +114,16 @@ export function loadSettings(env: NodeJS.ProcessEnv, overrides: SettingsOverride
       issuer: read('TWOFOLD_JWT_ISSUER', name, 'twofold'),
       audience: read('TWOFOLD_JWT_AUDIENCE', name, 'twofold'),
     }),
-    customerRequestsPerMinute: read('TWOFOLD_RATE_LIMIT_CUSTOMER', whole(0, 1_000_000, '600 requests a minute, or 0 for no limit'), 600),
-    operatorRequestsPerMinute: read('TWOFOLD_RATE_LIMIT_OPERATOR', whole(0, 1_000_000, '6000 requests a minute, or 0 for no limit'), 0),
+    customerRequestsPerMinute: read(
+      'TWOFOLD_RATE_LIMIT_CUSTOMER',
+      whole(0, 1_000_000, '600 requests a minute, or 0 for no limit'),
+      600,
+    ),
+    operatorRequestsPerMinute: read(
+      'TWOFOLD_RATE_LIMIT_OPERATOR',
+      whole(0, 1_000_000, '6000 requests a minute, or 0 for no limit'),
+      0,
+    ),
     idempotencyRetentionHours: read('TWOFOLD_IDEMPOTENCY_RETENTION_HOURS', whole(24, 87_600, '168 hours'), 168),
     reservationTtlSeconds: read('TWOFOLD_RESERVATION_TTL_SECONDS', whole(1, 2_592_000, '900 seconds'), 900),
     orderDeadlineSeconds: read('TWOFOLD_ORDER_DEADLINE_SECONDS', whole(1, 2_592_000, '1800 seconds'), 1_800),
@@ -185,7 +196,10 @@ const secret: Kind<string> = {
   show: (text) => `only ${text.length} characters long`,
 };
 
-const name: Kind<string> = { parse: (text) => (text.length <= 200 ? text : undefined), right: 'at most 200 characters' };
+const name: Kind<string> = {
+  parse: (text) => (text.length <= 200 ? text : undefined),
+  right: 'at most 200 characters',
+};
 
 const logLevel: Kind<LogLevel> = {
   parse: (text) => logLevels.find((level) => level === text),
@@ -228,7 +242,9 @@ function unknownVariables(env: NodeJS.ProcessEnv, known: readonly string[]): str
   return Object.keys(env)
     .filter((variable) => /^(TWOFOLD|DATABASE_URL)_/.test(variable) && !known.includes(variable))
     .sort()
-    .map((variable) => `${variable} is not a setting and has no effect; the nearest name is ${nearest(variable, known)}.`);
+    .map(
+      (variable) => `${variable} is not a setting and has no effect; the nearest name is ${nearest(variable, known)}.`,
+    );
 }
 
 function nearest(variable: string, names: readonly string[]): string {

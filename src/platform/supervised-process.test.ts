@@ -49,7 +49,10 @@ test('stopped while it waits to be started again, it is not', async (t) => {
 });
 
 test('one that does not want to stop is ended', async (t) => {
-  const child = await start(t, `process.on('SIGTERM', () => {}); process.send({ ready: 'http://here' }); setInterval(() => {}, 1_000);`);
+  const child = await start(
+    t,
+    `process.on('SIGTERM', () => {}); process.send({ ready: 'http://here' }); setInterval(() => {}, 1_000);`,
+  );
   const { pid } = child;
   await child.stop();
   assert.equal(await startOf(pid), null);
@@ -57,15 +60,25 @@ test('one that does not want to stop is ended', async (t) => {
 
 test('one that dies again and again is given up', async (t) => {
   const { promise: givenUp, resolve } = Promise.withResolvers<Error>();
-  await start(t, `process.send({ ready: 'http://here' }, () => process.exit(3));`, { onGivenUp: resolve, restartsPerMinuteMax: 2 });
+  await start(t, `process.send({ ready: 'http://here' }, () => process.exit(3));`, {
+    onGivenUp: resolve,
+    restartsPerMinuteMax: 2,
+  });
   const error = await givenUp;
   assert.ok(error instanceof ProcessFailed);
-  assert.match(error.message, /^the part died: it ended with code 3\. It is not started again after 2 restarts in a minute\.$/);
+  assert.match(
+    error.message,
+    /^the part died: it ended with code 3\. It is not started again after 2 restarts in a minute\.$/,
+  );
 });
 
 for (const [what, script, message] of [
   ['ends', 'process.exit(4)', /did not start: it ended with code 4/],
-  ['says something else', `process.send({ hello: 'world' }); setInterval(() => {}, 1_000);`, /did not start: it said something else/],
+  [
+    'says something else',
+    `process.send({ hello: 'world' }); setInterval(() => {}, 1_000);`,
+    /did not start: it said something else/,
+  ],
   ['says nothing', `setInterval(() => {}, 1_000);`, /did not start: it was not ready within 500 ms/],
 ] as const) {
   test(`one that ${what} instead of being ready is an error`, async (t) => {

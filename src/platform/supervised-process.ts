@@ -69,7 +69,9 @@ export async function startSupervisedProcess(options: SupervisedProcessOptions):
     if (typeof outcome === 'string' || outcome.ready === undefined) {
       child = null;
       started.kill('SIGKILL');
-      throw new ProcessFailed(`${name} did not start: ${typeof outcome === 'string' ? outcome : 'it said something else'}.`);
+      throw new ProcessFailed(
+        `${name} did not start: ${typeof outcome === 'string' ? outcome : 'it said something else'}.`,
+      );
     }
     void ended.then((how) => died(`${name} died: ${how}.`));
     return outcome.ready;
@@ -81,7 +83,9 @@ export async function startSupervisedProcess(options: SupervisedProcessOptions):
     const now = Date.now();
     deaths = [...deaths.filter((at) => at > now - 60_000), now];
     if (deaths.length > restartsPerMinuteMax) {
-      options.onGivenUp(new ProcessFailed(`${how} It is not started again after ${restartsPerMinuteMax} restarts in a minute.`));
+      options.onGivenUp(
+        new ProcessFailed(`${how} It is not started again after ${restartsPerMinuteMax} restarts in a minute.`),
+      );
       return;
     }
     const pauseMs = Math.min(firstPauseMs * 2 ** (deaths.length - 1), pauseMsMax);
