@@ -147,10 +147,16 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
   }
 
   function nextBatch(): Queued[] {
+    const claimed = new Set<string>();
     let works = 0;
     let reads = 0;
     while (works < queue.length && works < batchWorksMax && reads < batchReadsMax) {
-      reads += queue[works]!.work.reads.length;
+      const { work } = queue[works]!;
+      // The log says of a key or a checkpoint how it stood before the batch: the same one again has to wait for the next.
+      const claims = claimsOf(work);
+      if (claims.some((claim) => claimed.has(claim))) break;
+      for (const claim of claims) claimed.add(claim);
+      reads += work.reads.length;
       works += 1;
     }
     const batch = queue.slice(0, works);
@@ -221,6 +227,8 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
       try {
         decided.push(await decideOne(queued, view, now));
       } catch (error) {
+        // What is remembered may have been overtaken by another writer: whoever tries again decides on what the log holds.
+        for (const stream of view.keys()) cache.delete(stream);
         queued.reject(error);
       }
     }
@@ -292,13 +300,7 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
       }
       for (const stream of one.writes.keys()) tainted.add(stream);
       if (duplicate !== undefined) settleDuplicate(one.queued, duplicate);
-      else if (fenced)
-        one.queued.reject(
-          new EngineError(
-            'consumer-fenced',
-            `the checkpoint of ${work.checkpoint?.consumer} has been moved by another worker`,
-          ),
-        );
+      else if (fenced) one.queued.reject(overtaken(work.checkpoint.consumer));
       else again.push(one.queued);
     }
     for (const stream of view.keys()) if (tainted.has(stream)) cache.delete(stream);
@@ -352,12 +354,7 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
         return Promise.reject(new EngineError('overloaded', `${queueWorksMax} commands are waiting already`));
       }
       return new Promise<Done<Result>>((resolve, reject) => {
-        queue.push({
-          work: work as Work<unknown>,
-          resolve: resolve as (done: Done<unknown>) => void,
-          reject,
-          attempts: 0,
-        });
+        queue.push({ work, resolve: resolve as (done: Done<unknown>) => void, reject, attempts: 0 });
         if (!running) {
           running = true;
           // What arrives in the same turn of the event loop joins the first batch.
@@ -368,6 +365,14 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
     statistics: () => ({ queued: queue.length, ...counts }),
   };
 }
+
+const overtaken = (consumer: string): EngineError =>
+  new EngineError('consumer-fenced', `the checkpoint of ${consumer} has been moved by another worker`);
+
+const claimsOf = ({ idempotency, checkpoint }: Work<unknown>): string[] => [
+  ...(idempotency === undefined ? [] : [JSON.stringify([idempotency.caller, idempotency.key])]),
+  ...(checkpoint === undefined ? [] : [checkpoint.consumer]),
+];
 
 function decide(queued: Queued, view: View, before: View, now: string): Decided {
   const { work } = queued;

@@ -1,4 +1,5 @@
 /** Connections to one PostgreSQL database: a small pool of pipelined clients, prepared statements by name. */
+import type { Socket } from 'node:net';
 import pg from 'pg';
 
 export type Sql = {
@@ -69,8 +70,10 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
   pool.on('connect', (client) => client.on('error', () => {}));
 
   const sqlOf = (client: pg.PoolClient): Sql => ({
-    query: async <Row extends object>(name: string, text: string, values: readonly unknown[] = []) =>
-      (await answered(client.query({ name, text, values: values as unknown[] }))).rows as Row[],
+    async query<Row extends object>(name: string, text: string, values: readonly unknown[] = []) {
+      gather(client);
+      return (await answered(client.query({ name, text, values: values as unknown[] }))).rows as Row[];
+    },
   });
   const connect = (): Promise<pg.PoolClient> => answered(pool.connect());
 
@@ -82,6 +85,7 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
     async transaction(work) {
       const client = await connect();
       let broken = false;
+      gather(client);
       const begun = client.query('begin');
       begun.catch(() => {});
       try {
@@ -106,6 +110,17 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
 
     end: () => pool.end(),
   };
+}
+
+/**
+ * Lets the statements of one turn of the event loop leave in one write: each write is a system call
+ * that wakes the server, and under load these were a third of this process's time.
+ */
+function gather(client: pg.PoolClient): void {
+  const { stream } = (client as unknown as { connection: { stream: Socket } }).connection;
+  if (stream.writableCorked > 0) return;
+  stream.cork();
+  process.nextTick(() => stream.uncork());
 }
 
 /** Tells a database that answers with an error from one that does not answer. */
