@@ -36,7 +36,12 @@ export async function seedDemoData(routes: readonly Route[], readSide: readonly 
       body,
       caller: { role: 'operator' },
       ifMatch: null,
-      idempotency: undefined,
+      // A first start that was cut off begins again, and doubles nothing.
+      idempotency: {
+        caller: 'demo-data',
+        key: JSON.stringify([method, url, params]),
+        fingerprint: JSON.stringify(body),
+      },
       origin: { actor: 'demo-data', correlationId: id, causationId: id },
     };
     const answer = await route.handle(request as never);

@@ -8,7 +8,8 @@ import { after, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { jwtVerify } from 'jose';
 import { startOf } from '#platform/other-process.ts';
-import { projectFolder } from '#platform/settings.ts';
+import { databaseOwners, databaseUrlName, projectFolder } from '#platform/settings.ts';
+import { testDatabaseUrl } from '../tests/database.ts';
 
 const secret = '0123456789abcdef0123456789abcdef';
 const dataDir = mkdtempSync(join(tmpdir(), 'two fold-'));
@@ -91,6 +92,15 @@ test('--empty starts without demo data, and shows how to put in a product', asyn
   await stop(again, 'SIGINT');
 });
 
+test('all services can be served on databases that exist', async (t) => {
+  const env: Record<string, string> = { TWOFOLD_PORT: '0', TWOFOLD_DATA_DIR: join(dataDir, 'served') };
+  for (const owner of databaseOwners) env[databaseUrlName(owner)] = await testDatabaseUrl(t);
+  const child = launch(['serve', ...databaseOwners, 'sandbox'], env);
+  const address = await printed(child, /serves catalog, ordering, inventory, payments, queries at (\S+)/);
+  assert.equal((await fetch(`${address}/readyz`)).status, 200);
+  assert.equal((await stop({ child }, 'SIGTERM')).code, 0);
+});
+
 test('the token it prints is one that it accepts', async () => {
   const child = launch(['token', '--role', 'customer', '--sub', 'ada', '--ttl', '60'], { TWOFOLD_JWT_SECRET: secret });
   const { code, output } = await ended(child);
@@ -149,14 +159,25 @@ type Program = { readonly child: ChildProcess; readonly output: string; readonly
 
 async function up(args: string[] = [], folder = dataDir): Promise<Program> {
   const child = launch(['up', '--port', '0', '--data-dir', folder, ...args]);
-  const end = once(child, 'exit').then(() => assert.fail(`it ended instead of being ready:\n${outputs.get(child)}`));
-  end.catch(() => {});
-  while (!outputs.get(child)?.includes('the next start finds')) await Promise.race([end, delay(10)]);
-  const output = outputs.get(child) as string;
-  return { child, output, address: /API +(http:\S+)/.exec(output)?.[1] as string };
+  const address = await printed(child, /API +(http:\S+)[^]*the next start finds/);
+  return { child, output: outputs.get(child) as string, address };
 }
 
-async function stop({ child }: Program, signal: NodeJS.Signals): Promise<{ code: number | null; tookMs: number }> {
+/** What the first group of `pattern` is, once it is in the output. */
+async function printed(child: ChildProcess, pattern: RegExp): Promise<string> {
+  const end = once(child, 'exit').then(() => assert.fail(`it ended instead of being ready:\n${outputs.get(child)}`));
+  end.catch(() => {});
+  for (;;) {
+    const found = pattern.exec(outputs.get(child) ?? '');
+    if (found !== null) return found[1] as string;
+    await Promise.race([end, delay(10)]);
+  }
+}
+
+async function stop(
+  { child }: Pick<Program, 'child'>,
+  signal: NodeJS.Signals,
+): Promise<{ code: number | null; tookMs: number }> {
   const startedAt = performance.now();
   const end = once(child, 'exit');
   child.kill(signal);

@@ -1,11 +1,11 @@
 /** The `twofold` command: reads what is asked for, starts the parts in order, and stops them in reverse. */
 import { Command, CommanderError } from 'commander';
 import { Listr, PRESET_TIMER, type ListrTask } from 'listr2';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '#platform/embedded-postgres.ts';
+import { House } from '#platform/house.ts';
 import { createLogger, type Logger } from '#platform/logger.ts';
-import { openDatabase } from '#platform/postgres.ts';
 import { preflight } from '#platform/preflight.ts';
 import {
   databaseOwners,
@@ -17,8 +17,14 @@ import {
   type Settings,
   type SettingsOverrides,
 } from '#platform/settings.ts';
-import { dieWithParent, reportReady, startSupervisedProcess } from '#platform/supervised-process.ts';
+import { reportReady, startSupervisedProcess } from '#platform/supervised-process.ts';
+import { banner } from './banner.ts';
+import { openDemoData, type DemoData } from './first-start.ts';
 import type { RunningSystem } from './system.ts';
+
+/** Of the 5 s within which Ctrl-C has stopped everything. */
+const systemStopTimeoutMs = 3_200;
+const sandboxStopTimeoutMs = 600;
 
 const serveable = [...databaseOwners, 'sandbox'] as const;
 type Serveable = (typeof serveable)[number];
@@ -140,7 +146,7 @@ async function up(overrides: SettingsOverrides): Promise<void> {
   const startedAt = performance.now();
   const settings = loadSettings(process.env, overrides);
   const logger = createLogger(settings.logLevel);
-  const house = new House(logger);
+  const house = new House(logger, fail);
   const systemModule = import('./system.ts');
   const warnings = [...settings.warnings];
   const ownDatabases = databaseOwners.filter((owner) => settings.databaseUrls[owner] === undefined);
@@ -168,7 +174,7 @@ async function up(overrides: SettingsOverrides): Promise<void> {
             signal,
             onUnexpectedExit: (error) => house.collapse(error),
           });
-          house.add('PostgreSQL', postgres, stopTimeoutMs);
+          house.add('PostgreSQL', postgres);
         },
       },
       {
@@ -217,7 +223,7 @@ async function serve(services: string[], overrides: SettingsOverrides): Promise<
     throw new WrongUse(`There is no service ${wrong.join(', ')}; there are ${serveable.join(', ')}.`);
   const settings = loadSettings(process.env, overrides);
   const logger = createLogger(settings.logLevel);
-  const house = new House(logger);
+  const house = new House(logger, fail);
   for (const warning of settings.warnings) logger.warn(warning);
   const owners = databaseOwners.filter((owner) => services.includes(owner));
 
@@ -335,207 +341,6 @@ async function progress(signal: AbortSignal, steps: ListrTask[]): Promise<void> 
     renderer: isAlive ? 'default' : 'silent',
     rendererOptions: { showErrorMessage: false, collapseErrors: false, timer: PRESET_TIMER },
   }).run();
-}
-
-type DemoData = {
-  /** It is to be put in at this start. */
-  readonly isWanted: boolean;
-  /** It is in, or will be before the banner. */
-  readonly isThere: boolean;
-  seed(system: RunningSystem): Promise<void>;
-};
-
-/**
- * Whether this is the very first start of a catalogue. A file remembers the answer until the demo data
- * is in: a start that was killed half way goes on with it, and nothing is put into a catalogue that has
- * been in use.
- */
-async function openDemoData(settings: Settings, catalogUrl: string): Promise<DemoData> {
-  const file = join(settings.dataDir, 'demo-data');
-  mkdirSync(settings.dataDir, { recursive: true });
-  let state = existsSync(file) ? readFileSync(file, 'utf8').trim() : '';
-  if (settings.empty && state !== 'there') state = 'none';
-  else if (state === '') state = (await isNew(catalogUrl)) ? 'wanted' : 'none';
-  writeFileSync(file, `${state}\n`);
-  return {
-    isWanted: state === 'wanted',
-    isThere: state !== 'none',
-    async seed(system) {
-      await system.seedDemoData();
-      writeFileSync(file, 'there\n');
-    },
-  };
-}
-
-async function isNew(catalogUrl: string): Promise<boolean> {
-  const catalog = openDatabase(catalogUrl, { applicationName: 'twofold start', poolMax: 1 });
-  try {
-    const [row] = await catalog.query<{ migrations: string | null }>(
-      'is-new',
-      `select to_regclass('migrations')::text as migrations`,
-    );
-    return row?.migrations === null;
-  } finally {
-    await catalog.end();
-  }
-}
-
-type BannerParts = {
-  readonly settings: Settings;
-  readonly postgres: EmbeddedPostgres | undefined;
-  readonly address: string;
-  readonly seconds: string;
-  readonly warnings: readonly string[];
-  readonly demo: DemoData;
-};
-
-function banner({ settings, postgres, address, seconds, warnings, demo }: BannerParts): string {
-  const { secret, jwksUrl } = settings.jwt;
-  const hasKey = secret !== undefined || jwksUrl !== undefined;
-  const bearer = hasKey ? ' -H "Authorization: Bearer $TOKEN"' : '';
-  const json = ` -H 'content-type: application/json'`;
-  const order =
-    '{"orderId":"first-order","customerId":"ada","lines":[{"sku":"TEA-EARL-GREY","quantity":2}],"payment":{"method":"pm_ok"}}';
-  const product = '{"name":"Earl Grey, 100 g","price":{"amount":690,"currency":"EUR"}}';
-  const lines = [
-    `Twofold is ready, after ${seconds} s.`,
-    '',
-    `  API        ${address}`,
-    `  Docs       ${address}/docs`,
-    `  Callers    ${hasKey ? 'need a token: operators may do everything, customers see their own orders' : 'no key is configured: everyone on this machine is operator'}`,
-    `  Data       ${postgres === undefined ? 'in the databases of DATABASE_URL_…' : postgres.location}`,
-    ...(postgres === undefined
-      ? []
-      : [
-          `  psql       ${postgres.psql(databaseOwners.find((owner) => settings.databaseUrls[owner] === undefined && owner !== 'catalog') ?? 'catalog')}`,
-        ]),
-    ...[...(postgres?.notes ?? []), ...warnings].map((note) => `  Note       ${note}`),
-    '',
-    ...(secret === undefined
-      ? []
-      : ['  A token (with the same TWOFOLD_JWT_SECRET):', `    TOKEN=$(${tokenCommand()})`, '']),
-    ...(demo.isThere
-      ? [
-          '  Place an order, and see what became of it:',
-          `    curl -s -w '\\n'${bearer} ${address}/v1/orders${json} -d '${order}'`,
-          `    sleep 1; curl -s -w '\\n'${bearer} ${address}/v1/orders/first-order`,
-        ]
-      : [
-          '  Put in a product, and read it back:',
-          `    curl -s -w '\\n'${bearer} -X PUT ${address}/v1/products/TEA-EARL-GREY${json} -d '${product}'`,
-          `    sleep 1; curl -s -w '\\n'${bearer} ${address}/v1/products/TEA-EARL-GREY`,
-        ]),
-    '',
-    '  Ctrl-C stops everything; the next start finds all data.',
-  ];
-  return `\n${lines.join('\n')}\n`;
-}
-
-function tokenCommand(): string {
-  const launcher = relative(process.cwd(), join(projectFolder, 'bin/twofold.js'));
-  return `node '${launcher.replaceAll("'", `'\\''`)}' token --role operator --sub me`;
-}
-
-type Part = { stop(withinMs: number): Promise<void>; stopNow?(): void };
-
-/** Ctrl-C has stopped everything within 5 s: this is what the parts have for it together, and each at most. */
-const stopTimeoutMs = 4_400;
-const systemStopTimeoutMs = 3_200;
-const sandboxStopTimeoutMs = 600;
-/** npm passes Ctrl-C on to a program that has had it from the terminal already. */
-const sameSignalMs = 500;
-
-/** What has been started in this process, and how it ends: by a signal, by an error, or by both. */
-class House {
-  readonly #logger: Logger;
-  readonly #parts: { readonly name: string; readonly part: Part; readonly timeoutMs: number }[] = [];
-  readonly #giveUp = new AbortController();
-  #signalledAt: number | null = null;
-  #stopping: Promise<void> | null = null;
-  #starting: Promise<void> | null = null;
-
-  constructor(logger: Logger) {
-    this.#logger = logger;
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => this.#signalled(signal));
-    process.on('uncaughtException', (error) => this.collapse(error));
-    process.on('unhandledRejection', (error) => this.collapse(error));
-    // However this process ends, short of being killed, it leaves nothing running.
-    process.on('exit', () => this.#parts.forEach(({ part }) => part.stopNow?.()));
-    // The terminal or the pipe that read our words may have gone.
-    for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
-    dieWithParent(() => this.#end(0));
-  }
-
-  /** Starts parts; when that rejects, what was started is stopped, and so does this. */
-  async run(start: (signal: AbortSignal) => Promise<void>): Promise<void> {
-    this.#starting = start(this.#giveUp.signal);
-    try {
-      await this.#starting;
-    } catch (error) {
-      // Being told to stop while it starts is not an error.
-      if (this.#stopping !== null) return;
-      await this.#stop();
-      fail(error);
-      process.exit(1);
-    }
-  }
-
-  /** Stopped after those that were added later. */
-  add(name: string, part: Part, timeoutMs: number): void {
-    this.#parts.push({ name, part, timeoutMs });
-  }
-
-  /** Something went wrong that cannot be mended: says so once, stops everything and ends with code 1. */
-  collapse(error: unknown): void {
-    if (this.#stopping !== null) return;
-    this.#logger.fatal({ err: error }, 'stopped by an error');
-    fail(error);
-    this.#end(1);
-  }
-
-  #signalled(signal: NodeJS.Signals): void {
-    const now = Date.now();
-    if (this.#signalledAt !== null) {
-      if (now - this.#signalledAt > sameSignalMs) process.exit(130);
-      return;
-    }
-    this.#signalledAt = now;
-    if (process.channel === undefined || process.channel === null) {
-      console.log(signal === 'SIGINT' ? '\nStopping; Ctrl-C again stops at once.' : '\nStopping.');
-    }
-    this.#end(0);
-  }
-
-  #end(code: number): void {
-    if (this.#stopping !== null) return;
-    this.#stopping = this.#stop();
-    void this.#stopping.finally(() => process.exit(code));
-  }
-
-  async #stop(): Promise<void> {
-    this.#giveUp.abort();
-    const deadline = Date.now() + stopTimeoutMs;
-    if (this.#starting !== null) await within(systemStopTimeoutMs, this.#starting);
-    for (const { name, part, timeoutMs } of this.#parts.toReversed()) {
-      const left = Math.max(0, Math.min(timeoutMs, deadline - Date.now()));
-      const outcome = await within(left, part.stop(left));
-      if (outcome instanceof Error) this.#logger.error({ err: outcome }, `${name} did not stop cleanly`);
-      else if (outcome === 'late') this.#logger.warn(`${name} did not stop within ${left} ms`);
-    }
-  }
-}
-
-/** How the work ended: in time, late, or with the error that it rejected with. */
-async function within(timeoutMs: number, work: Promise<void>): Promise<unknown> {
-  const { promise: late, resolve } = Promise.withResolvers<string>();
-  const timer = setTimeout(resolve, timeoutMs, 'late');
-  return Promise.race([
-    work.then(
-      () => 'in time',
-      (error: unknown) => error,
-    ),
-    late,
-  ]).finally(() => clearTimeout(timer));
 }
 
 if (existsSync('.env')) process.loadEnvFile('.env');

@@ -127,7 +127,7 @@ function problemStatusesOf(route: Route): number[] {
     .sort();
 }
 
-const statuses = [...new Set(Object.values(problems).map(({ status }) => status as number))].sort();
+const statuses = [...new Set(Object.values(problems).map(({ status }) => status))].sort();
 
 function problemResponses(): Json {
   const responses = statuses.map((status) => {

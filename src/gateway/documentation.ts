@@ -16,6 +16,6 @@ export async function mountDocumentation(app: FastifyInstance, routes: readonly 
   await app.register(swagger, { mode: 'static', specification: { document: document as never } });
   await app.register(swaggerUi, {
     routePrefix: '/docs',
-    uiConfig: { url: '/openapi.json', deepLinking: true } as never,
+    uiConfig: { url: '/openapi.json', deepLinking: true },
   });
 }

@@ -23,14 +23,13 @@ import {
   statSync,
   truncateSync,
 } from 'node:fs';
-import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { lockFolder } from './folder-lock.ts';
 import type { Logger } from './logger.ts';
-import { commandLineOf, startOf } from './other-process.ts';
 import { environment, findPostgresHome, NoPostgresHere, type PostgresHome } from './postgres-home.ts';
+import { clearLeftovers, PostgresFailed, socketPort } from './postgres-leftovers.ts';
 import { openDatabase, type Sql } from './postgres.ts';
 
 export type EmbeddedPostgresOptions = {
@@ -64,11 +63,6 @@ export type EmbeddedPostgres = {
   /** Tells the server to stop at once, without waiting: for a process that is ending itself. */
   stopNow(): void;
 };
-
-/** The server did not start, or not again; the message ends with what its log says last. */
-export class PostgresFailed extends Error {
-  override readonly name = 'PostgresFailed';
-}
 
 /** The server would lose what it has confirmed; the message names its settings. */
 export class NotDurable extends Error {
@@ -127,7 +121,6 @@ export async function assertDurable(sql: Sql, { asynchronousCommit = false } = {
 }
 
 const user = 'twofold';
-const socketPort = 5_432;
 
 function urlOf({ socketFolder }: PostgresHome, database: string): string {
   // Port and sslmode are said so that PGPORT and PGSSLMODE of the environment have no say.
@@ -170,10 +163,16 @@ async function initialise({ account, location, initdb }: PostgresHome, signal: A
   const child = spawn(
     initdb,
     [
-      ...['-D', unfinished, '-U', user, '-E', 'UTF8', '--data-checksums'],
+      `--pgdata=${unfinished}`,
+      `--username=${user}`,
+      '--encoding=UTF8',
+      '--data-checksums',
       // Built in: the same order and the same upper case on every machine, whatever locales it has.
-      ...['--locale-provider=builtin', '--builtin-locale=C.UTF-8', '--locale=C'],
-      ...['--auth-local=trust', '--auth-host=reject'],
+      '--locale-provider=builtin',
+      '--builtin-locale=C.UTF-8',
+      '--locale=C',
+      '--auth-local=trust',
+      '--auth-host=reject',
     ],
     { ...account, cwd: '/', env: environment, stdio: ['ignore', 'pipe', 'pipe'] },
   );
@@ -224,7 +223,6 @@ const orphansTimeoutMs = 15_000; // what is left of a killed server ends with it
 const fastStopTimeoutMs = 2_500;
 const immediateStopUsuallyMs = 200;
 const immediateStopTimeoutMs = 7_000; // PostgreSQL itself kills what has not ended after 5 s
-const leftoverStopTimeoutMs = 20_000;
 const restartsPerMinuteMax = 5;
 const logBytesMax = 16 * 1_024 * 1_024;
 const logCheckIntervalMs = 60_000;
@@ -369,52 +367,6 @@ class Server {
   }
 }
 
-/** Ends the server that a killed run has left behind, and takes away what would keep a new one from starting. */
-async function clearLeftovers({ location, socketFolder }: PostgresHome): Promise<void> {
-  const data = join(location, 'postgres');
-  const pidFile = join(data, 'postmaster.pid');
-  const pid = existsSync(pidFile) ? Number(readFileSync(pidFile, 'utf8').split('\n')[0]) : 0;
-  if (pid > 0 && (await startOf(pid)) !== null) {
-    // Pids are given anew: whoever has this one now may be anybody.
-    if ((await commandLineOf(pid)).includes(data)) await stopLeftover(pid, location);
-    else rmSync(pidFile, { force: true });
-  }
-  const socket = join(socketFolder, `.s.PGSQL.${socketPort}`);
-  if (await accepts(socket)) {
-    throw new PostgresFailed(
-      `The data in ${location} is in use by a PostgreSQL that this process cannot see, perhaps in another container.`,
-    );
-  }
-  rmSync(socket, { force: true });
-  rmSync(`${socket}.lock`, { force: true });
-}
-
-async function stopLeftover(pid: number, location: string): Promise<void> {
-  const started = await startOf(pid);
-  for (const [signal, timeoutMs] of [
-    ['SIGINT', leftoverStopTimeoutMs],
-    ['SIGQUIT', immediateStopTimeoutMs],
-  ] as const) {
-    try {
-      process.kill(pid, signal);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ESRCH') return;
-      throw new PostgresFailed(
-        `The data in ${location} is in use by process ${pid}, which this account may not stop.`,
-        { cause: error },
-      );
-    }
-    const deadline = Date.now() + timeoutMs;
-    while (Date.now() < deadline) {
-      if ((await startOf(pid)) !== started) return;
-      await delay(pollIntervalMs);
-    }
-  }
-  throw new PostgresFailed(
-    `The data in ${location} is in use by an earlier PostgreSQL, process ${pid}, which does not stop.`,
-  );
-}
-
 async function createDatabases(home: PostgresHome, databases: readonly string[]): Promise<void> {
   const client = new pg.Client({ connectionString: urlOf(home, 'postgres'), application_name: 'twofold start' });
   await client.connect();
@@ -440,18 +392,6 @@ async function answers(connectionString: string): Promise<boolean> {
     return false;
   } finally {
     await client.end().catch(() => {});
-  }
-}
-
-async function accepts(socket: string): Promise<boolean> {
-  const client = connect(socket);
-  try {
-    await once(client, 'connect');
-    return true;
-  } catch {
-    return false;
-  } finally {
-    client.destroy();
   }
 }
 

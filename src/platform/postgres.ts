@@ -47,7 +47,7 @@ const types = {
     if (oid === 114 || oid === 3802) return (text: string) => text;
     // timestamps as text: the database prints them as RFC 3339 where they are shown.
     if (oid === 1184) return (text: string) => text;
-    return pg.types.getTypeParser(oid as never, format as never);
+    return pg.types.getTypeParser(oid, format);
   }) as never,
 };
 
@@ -64,7 +64,7 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
     pipeline: true,
     types,
     options: `-c timezone=UTC -c jit=off -c synchronous_commit=${options.asynchronousCommit ? 'off' : 'on'}`,
-  } as pg.PoolConfig);
+  });
   // A connection that breaks tells the statement under way, and is replaced on next use: nobody else needs to hear.
   pool.on('error', () => {});
   pool.on('connect', (client) => client.on('error', () => {}));

@@ -128,7 +128,7 @@ export function loadSettings(env: NodeJS.ProcessEnv, overrides: SettingsOverride
     reservationTtlSeconds: read('TWOFOLD_RESERVATION_TTL_SECONDS', whole(1, 2_592_000, '900 seconds'), 900),
     orderDeadlineSeconds: read('TWOFOLD_ORDER_DEADLINE_SECONDS', whole(1, 2_592_000, '1800 seconds'), 1_800),
     paymentTimeoutMs: read('TWOFOLD_PAYMENT_TIMEOUT_MS', whole(10, 300_000, '3000 milliseconds'), 3_000),
-    paymentAttemptsMax: read('TWOFOLD_PAYMENT_ATTEMPTS_MAX', whole(1, 100, '4'), 4),
+    paymentAttemptsMax: read('TWOFOLD_PAYMENT_ATTEMPTS_MAX', whole(1, 100, '3'), 3),
     cacheMb: read('TWOFOLD_CACHE_MB', whole(1, 65_536, '64 megabytes'), 64),
     logLevel: read('TWOFOLD_LOG_LEVEL', logLevel, 'warn'),
   };
@@ -221,8 +221,8 @@ function contradictions(settings: Omit<Settings, 'warnings'>): string[] {
   for (const owner of databaseOwners) {
     const url = settings.databaseUrls[owner];
     if (url === undefined) continue;
-    const { host, pathname, searchParams } = URL.parse(url) ?? new URL(url.replace('@/', '@socket/'));
-    const database = `${searchParams.get('host') ?? host}${pathname}`;
+    const location = URL.parse(url) ?? new URL(url.replace('@/', '@socket/'));
+    const database = `${location.searchParams.get('host') ?? location.host}${location.pathname}`;
     const other = ownerByDatabase.get(database);
     if (other !== undefined) {
       problems.push(

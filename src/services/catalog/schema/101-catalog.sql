@@ -9,8 +9,10 @@ create table products (
 ) with (fillfactor = 80);
 
 create or replace function write_inline_tables(new_states json, new_events json) returns void
-language sql
+language plpgsql
+set plan_cache_mode = force_generic_plan
 as $$
+begin
   insert into products (sku, version, name, description, price, currency)
   select
     substr(w.s, 9), w.v, w.state ->> 'name', w.state ->> 'description',
@@ -19,4 +21,5 @@ as $$
   on conflict (sku) do update
     set version = excluded.version, name = excluded.name, description = excluded.description,
         price = excluded.price, currency = excluded.currency;
+end
 $$;

@@ -18,17 +18,20 @@ language plpgsql
 set plan_cache_mode = force_generic_plan
 as $$
 begin
-  insert into stock (sku, version, on_hand, reserved)
-  select substr(w.s, 7), w.v, (w.state ->> 'onHand')::bigint, (w.state ->> 'reserved')::bigint
-  from json_to_recordset(new_states) as w(s text, v integer, state json)
-  where w.s like 'stock-%'
-  on conflict (sku) do update
-    set version = excluded.version, on_hand = excluded.on_hand, reserved = excluded.reserved;
-
+  with written as materialized (
+    select w.s, w.v, w.state from json_to_recordset(new_states) as w(s text, v integer, state json)
+  ),
+  written_stock as (
+    insert into stock (sku, version, on_hand, reserved)
+    select substr(w.s, 7), w.v, l."onHand", l.reserved
+    from written as w, json_to_record(w.state) as l("onHand" bigint, reserved bigint)
+    where w.s like 'stock-%'
+    on conflict (sku) do update
+      set version = excluded.version, on_hand = excluded.on_hand, reserved = excluded.reserved
+  )
   insert into reservations (order_id, version, status)
-  select substr(w.s, 13), w.v, w.state ->> 'status'
-  from json_to_recordset(new_states) as w(s text, v integer, state json)
-  where w.s like 'reservation-%'
+  select substr(s, 13), v, state ->> 'status'
+  from written where s like 'reservation-%'
   on conflict (order_id) do update set version = excluded.version, status = excluded.status;
 end
 $$;

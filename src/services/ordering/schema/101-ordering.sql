@@ -39,35 +39,39 @@ language plpgsql
 set plan_cache_mode = force_generic_plan
 as $$
 begin
-  insert into customers (customer_id, version, name, email, country)
-  select substr(w.s, 10), w.v, w.state ->> 'name', w.state ->> 'email', w.state ->> 'country'
-  from json_to_recordset(new_states) as w(s text, v integer, state json)
-  where w.s like 'customer-%'
-  on conflict (customer_id) do update
-    set version = excluded.version, name = excluded.name, email = excluded.email, country = excluded.country;
-
-  insert into products (sku, version, name, price, currency)
-  select substr(w.s, 7), w.v, w.state ->> 'name', (w.state #>> '{price,amount}')::bigint, w.state #>> '{price,currency}'
-  from json_to_recordset(new_states) as w(s text, v integer, state json)
-  where w.s like 'offer-%'
-  on conflict (sku) do update
-    set version = excluded.version, name = excluded.name, price = excluded.price, currency = excluded.currency;
-
-  insert into orders (order_id, version, customer_id, status, total, currency, placed_at)
-  select
-    substr(w.s, 7), w.v, w.state ->> 'customerId', w.state ->> 'status',
-    (w.state #>> '{total,amount}')::bigint, w.state #>> '{total,currency}', (w.state ->> 'placedAt')::timestamptz
-  from json_to_recordset(new_states) as w(s text, v integer, state json)
-  where w.s like 'order-%'
-  on conflict (order_id) do update set version = excluded.version, status = excluded.status;
-
-  if new_events is not null then
-    insert into order_lines (order_id, line_no, sku, quantity, unit_price)
-    select e.data ->> 'orderId', l.line_no, l.sku, l.quantity, l."unitPrice"
-    from json_to_recordset(new_events) as e(type text, data json),
-      rows from (json_to_recordset(e.data -> 'lines') as (sku text, quantity integer, "unitPrice" bigint))
-        with ordinality as l(sku, quantity, "unitPrice", line_no)
-    where e.type = 'OrderPlaced';
-  end if;
+  with written as materialized (
+    select w.s, w.v, w.state from json_to_recordset(new_states) as w(s text, v integer, state json)
+  ),
+  written_customers as (
+    insert into customers (customer_id, version, name, email, country)
+    select substr(s, 10), v, state ->> 'name', state ->> 'email', state ->> 'country'
+    from written where s like 'customer-%'
+    on conflict (customer_id) do update
+      set version = excluded.version, name = excluded.name, email = excluded.email, country = excluded.country
+  ),
+  written_products as (
+    insert into products (sku, version, name, price, currency)
+    select substr(w.s, 7), w.v, o.name, (o.price ->> 'amount')::bigint, o.price ->> 'currency'
+    from written as w, json_to_record(w.state) as o(name text, price json)
+    where w.s like 'offer-%'
+    on conflict (sku) do update
+      set version = excluded.version, name = excluded.name, price = excluded.price, currency = excluded.currency
+  ),
+  written_orders as (
+    insert into orders (order_id, version, customer_id, status, total, currency, placed_at)
+    select
+      substr(w.s, 7), w.v, o."customerId", o.status, (o.total ->> 'amount')::bigint, o.total ->> 'currency', o."placedAt"
+    from written as w,
+      json_to_record(w.state) as o("customerId" text, status text, total json, "placedAt" timestamptz)
+    where w.s like 'order-%'
+    on conflict (order_id) do update set version = excluded.version, status = excluded.status
+  )
+  insert into order_lines (order_id, line_no, sku, quantity, unit_price)
+  select o."orderId", l.line_no, l.sku, l.quantity, l."unitPrice"
+  from json_to_recordset(new_events) as e(type text, data json),
+    json_to_record(e.data) as o("orderId" text, lines json),
+    rows from (json_to_recordset(o.lines) as (sku text, quantity integer, "unitPrice" bigint))
+      with ordinality as l(sku, quantity, "unitPrice", line_no)
+  where e.type = 'OrderPlaced';
 end
 $$;

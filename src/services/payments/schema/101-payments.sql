@@ -11,8 +11,10 @@ create table payments (
 ) with (fillfactor = 70);
 
 create or replace function write_inline_tables(new_states json, new_events json) returns void
-language sql
+language plpgsql
+set plan_cache_mode = force_generic_plan
 as $$
+begin
   insert into payments (order_id, payment_id, version, status, amount, currency, captured, refunded)
   select
     p.order_id, p.payment_id, p.version, p.status, p.amount, p.currency,
@@ -27,4 +29,5 @@ as $$
   ) as p
   on conflict (order_id) do update
     set version = excluded.version, status = excluded.status, captured = excluded.captured, refunded = excluded.refunded;
+end
 $$;
