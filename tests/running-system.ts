@@ -13,6 +13,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { SignJWT } from 'jose';
 import type { OrderPlacedAnswer, OrderView, PlaceOrderBody, StockLevel } from '#contracts/http.ts';
 import { createLogger } from '#platform/logger.ts';
 import { databaseOwners, loadSettings, type DatabaseOwner, type Settings } from '#platform/settings.ts';
@@ -27,8 +28,10 @@ export type TestSystem = {
   readonly address: string;
   readonly databaseUrls: DatabaseUrls;
   readonly providerUrl: string;
-  /** Calls without a token: as operator, where no key is configured. */
+  /** Calls as operator. */
   readonly shop: Shop;
+  /** Stops it before the test ends; once is enough. */
+  stop(): Promise<void>;
 };
 
 export type TestSystemOptions = {
@@ -54,7 +57,9 @@ export async function startTestSystem(t: TestContext, options: TestSystemOptions
     logger: createLogger('error'),
   });
   t.after(() => system.stop());
-  return { address: system.address, databaseUrls, providerUrl, shop: openShop(system.address) };
+  const { address, stop } = system;
+  const headers = options.settings?.jwt === undefined ? {} : await bearer('operator', 'tests');
+  return { address, databaseUrls, providerUrl, shop: openShop(address, headers), stop };
 }
 
 async function newDatabases(t: TestContext): Promise<DatabaseUrls> {
@@ -80,6 +85,30 @@ async function startProvider(t: TestContext, slowMs: number | undefined): Promis
   return provider.url;
 }
 
+/** Settings with a key: who calls has to show a token. */
+export const jwt: Settings['jwt'] = {
+  secret: 'the-secret-of-the-tests-is-long-enough',
+  issuer: 'twofold-tests',
+  audience: 'twofold-tests',
+};
+
+/** The header of a caller who shows a token: of `jwt`, and valid for five minutes, unless told otherwise. */
+export async function bearer(
+  role: string,
+  sub: string,
+  otherwise: { secret?: string; issuer?: string; audience?: string; expiresInSeconds?: number } = {},
+): Promise<{ authorization: string }> {
+  const { secret, issuer, audience, expiresInSeconds = 300 } = { ...jwt, ...otherwise };
+  const token = await new SignJWT({ role })
+    .setProtectedHeader({ alg: 'HS256' })
+    .setSubject(sub)
+    .setIssuer(issuer)
+    .setAudience(audience)
+    .setExpirationTime(Math.floor(Date.now() / 1_000) + expiresInSeconds)
+    .sign(new TextEncoder().encode(secret));
+  return { authorization: `Bearer ${token}` };
+}
+
 export type Reply<Body> = { readonly status: number; readonly headers: Headers; readonly body: Body };
 
 export type Problem = {
@@ -97,7 +126,7 @@ export type RequestOptions = {
   /** Sent as JSON. */
   readonly json?: unknown;
   /** Sent as it is; of type JSON unless `headers` say otherwise. */
-  readonly body?: string | Uint8Array;
+  readonly body?: string | Uint8Array<ArrayBuffer>;
   readonly headers?: Readonly<Record<string, string>>;
 };
 
@@ -121,7 +150,7 @@ export function openShop(address: string, headers: Readonly<Record<string, strin
     const answer = await fetch(`${address}${path}`, {
       method,
       headers: { ...type, ...headers, ...own },
-      ...(body === undefined ? {} : { body: body as BodyInit }),
+      ...(body === undefined ? {} : { body }),
     });
     const text = await answer.text();
     const isJson = /json/.test(answer.headers.get('content-type') ?? '');
@@ -135,8 +164,6 @@ export function openShop(address: string, headers: Readonly<Record<string, strin
     address,
     request,
     get,
-    /** The same shop for a caller who sends `more` with every request. */
-    as: (more: Readonly<Record<string, string>>): Shop => openShop(address, { ...headers, ...more }),
 
     async putProduct(sku: string, price = { amount: 1_000, currency: 'EUR' }, name = `Product ${sku}`) {
       const reply = await request<{ sku: string; version: number }>('PUT', `/v1/products/${sku}`, {
@@ -169,7 +196,7 @@ export function openShop(address: string, headers: Readonly<Record<string, strin
     },
 
     /** Sends an order, whatever the answer: one line of `sku` unless `lines` are given. */
-    send<Body = OrderPlacedAnswer & Problem>(
+    send<Body = OrderPlacedAnswer>(
       { sku = '', quantity = 1, method = 'pm_ok', ...wish }: OrderWish,
       own: Readonly<Record<string, string>> = {},
     ): Promise<Reply<Body>> {
@@ -185,10 +212,15 @@ export function openShop(address: string, headers: Readonly<Record<string, strin
     },
 
     cancel: (orderId: string, own: Readonly<Record<string, string>> = {}) =>
-      request<{ orderId: string; status: string; version: number } & Problem>('POST', `/v1/orders/${orderId}/cancel`, {
+      request<{ orderId: string; status: string; version: number; orderStatus?: string }>('POST', `/v1/orders/${orderId}/cancel`, {
         json: {},
         headers: own,
       }),
+
+    /** Resolves once `isSo`. */
+    async waitFor(what: string, isSo: () => Promise<boolean>): Promise<void> {
+      await until(what, async () => ((await isSo()) ? true : null));
+    },
 
     /** The order once it is as `awaited` says. */
     waitOrder(orderId: string, awaited: (order: OrderView) => boolean, timeoutMs = 60_000): Promise<OrderView> {
@@ -242,16 +274,13 @@ export type TestProgram = TestSystem & {
   pids(): { readonly node: number; readonly postgres: number; readonly sandbox: number };
   /** Resolves once the program has ended, however it does. */
   ended(): Promise<void>;
-  /** As Ctrl-C does. */
-  stop(): Promise<void>;
 };
 
 /**
- * `twofold up` in folders below `home`, at a free port. A second one with the same `home` finds the
- * data of the first. What still runs after the test is ended, all of it by its own process id.
+ * `twofold up` at a free port. A second one with the same `dataDir` finds the data of the first. What
+ * still runs after the test is ended, all of it by its own process id.
  */
-export async function startTestProgram(t: TestContext, home: string): Promise<TestProgram> {
-  const dataDir = join(home, 'data');
+export async function startTestProgram(t: TestContext, dataDir: string): Promise<TestProgram> {
   const sandboxPort = await freePort();
   const child = spawn(
     process.execPath,
@@ -303,10 +332,10 @@ export async function startTestProgram(t: TestContext, home: string): Promise<Te
 }
 
 /** A folder for the data of a program; gone after the test. */
-export async function programHome(t: TestContext): Promise<string> {
-  const home = await mkdtemp(join(tmpdir(), 'twofold-program-'));
-  t.after(() => t.after(() => rm(home, { recursive: true, maxRetries: 5 })));
-  return home;
+export async function programDataDir(t: TestContext): Promise<string> {
+  const dataDir = await mkdtemp(join(tmpdir(), 'twofold-program-'));
+  t.after(() => t.after(() => rm(dataDir, { recursive: true, maxRetries: 5 })));
+  return dataDir;
 }
 
 async function endAll(child: ChildProcess, exit: Promise<unknown>, dataDir: string): Promise<void> {

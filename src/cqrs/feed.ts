@@ -45,6 +45,7 @@ export function remoteFeed(log: LogReader, database: Database): Feed {
   async function listen(): Promise<void> {
     while (!closed) {
       const pinned = await database.pin().catch(() => null);
+      if (closed) return pinned?.release();
       if (pinned !== null) {
         connection = pinned;
         const broken = new Promise<void>((resolve) =>

@@ -124,10 +124,10 @@ function problemStatusesOf(route: Route): number[] {
     .filter((status) => status >= 400);
   return [...new Set([...always, ...byMethod, ...byAddress, ...named])]
     .filter((status) => statuses.includes(status))
-    .sort();
+    .sort((a, b) => a - b);
 }
 
-const statuses = [...new Set(Object.values(problems).map(({ status }) => status))].sort();
+const statuses = [...new Set(Object.values(problems).map(({ status }) => status))].sort((a, b) => a - b);
 
 function problemResponses(): Json {
   const responses = statuses.map((status) => {

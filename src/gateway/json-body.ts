@@ -27,7 +27,7 @@ export function takeJsonOnly(app: FastifyInstance): void {
     } else if (body.length === 0) {
       done(null, {});
     } else {
-      parse(request, body.toString('utf8'), (error, value) => {
+      void parse(request, body.toString('utf8'), (error, value) => {
         if (error) return done(error);
         const fault = SUSPICIOUS.test(body.toString('latin1')) ? unstorableText(value) : null;
         if (fault === null) done(null, value);

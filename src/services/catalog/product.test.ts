@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { ProductAdded, ProductChanged } from '#contracts/catalog.ts';
+import { Compile } from 'typebox/compile';
+import { catalogEvents, type ProductAdded, type ProductChanged } from '#contracts/catalog.ts';
 import { given } from '#cqrs/decider.fixture.ts';
 import { product, type PutProduct } from './product.ts';
 
@@ -61,4 +62,10 @@ test('a price of 0 is a price', () => {
   given(product)
     .when(put(free))
     .then({ type: 'ProductAdded', data: { ...details, ...free } });
+});
+
+test('what is recorded of a product is as the contract says', () => {
+  const contract = { added: Compile(catalogEvents.ProductAdded), changed: Compile(catalogEvents.ProductChanged) };
+  assert.ok(contract.added.Check(added.data) && contract.added.Check(undescribed));
+  assert.ok(contract.changed.Check(changed({}).data) && contract.changed.Check(undescribed));
 });

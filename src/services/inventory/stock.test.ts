@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { StockAdjusted } from '#contracts/inventory.ts';
+import { Compile } from 'typebox/compile';
+import { inventoryEvents, type StockAdjusted } from '#contracts/inventory.ts';
 import { linesPerOrderMax, type Pieces, quantityMax, type Sku } from '#contracts/values.ts';
 import { given, purely } from '#cqrs/decider.fixture.ts';
 import {
@@ -246,6 +247,7 @@ test('whatever is ordered, received, shipped and freed, no piece is sold that is
   );
   const pureStock = purely(stock);
   const pureReservation = purely(reservation);
+  const contract = Object.fromEntries(Object.entries(inventoryEvents).map(([type, schema]) => [type, Compile(schema)]));
   const seen = new Set<string>();
 
   fc.assert(
@@ -278,6 +280,7 @@ test('whatever is ordered, received, shipped and freed, no piece is sold that is
           assert.ok('accepted' in decision);
           for (const event of decision.accepted) {
             seen.add(event.type);
+            assert.ok(contract[event.type]!.Check(event.data), `${event.type} is not as the contract says`);
             const next = pureReservation.evolve(scope, event);
             reservations.set(one.order, next.reservation);
             for (const [sku, level] of next.levels) levels.set(sku, level);

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { Failure, OrderEvent } from '#contracts/ordering.ts';
+import { Compile } from 'typebox/compile';
+import { type Failure, type OrderEvent, orderingEvents } from '#contracts/ordering.ts';
 import { linesPerOrderMax, priceAmountMax, quantityMax, totalAmountMax } from '#contracts/values.ts';
 import { given, purely } from '#cqrs/decider.fixture.ts';
 import { type Order, order, type OrderCommand, orderDueAt, type PlaceOrder } from './order.ts';
@@ -379,6 +380,10 @@ test('a line of the largest quantity is counted to the last minor unit', () => {
 
 test('a total that no JSON number carries exactly is refused, however large', () => {
   const dearest = { sku: 'tea', quantity: quantityMax, offer: { name: 'Tea', price: euros(priceAmountMax) } };
+  const odd = { ...dearest, quantity: 999_999, unitPrice: euros(999_999_999_999) };
+  given(order)
+    .when(place({ lines: [odd] }))
+    .thenRefused('total-too-large', { detail: 'The total would be 999998999999000001 minor units of EUR.' });
   given(order)
     .when(place({ lines: Array.from({ length: linesPerOrderMax }, () => dearest) }))
     .thenRefused('total-too-large', {
@@ -410,6 +415,7 @@ const paymentArrows: Readonly<Record<string, readonly string[]>> = {
 test('whatever happens in whatever order, an order takes only the arrows of its state machine', () => {
   const pure = purely(order);
   const anyCommand = fc.constantFrom<OrderCommand[]>(place(), place({ contentHash: 'h2' }), ...Object.values(commands));
+  const contract = Object.fromEntries(Object.entries(orderingEvents).map(([type, schema]) => [type, Compile(schema)]));
   const ends = new Set<string>();
   fc.assert(
     fc.property(fc.array(anyCommand, { maxLength: 25 }), (asked) => {
@@ -418,6 +424,7 @@ test('whatever happens in whatever order, an order takes only the arrows of its 
         const decision = pure.decide(command, state);
         if ('refused' in decision) continue;
         for (const event of decision.accepted) {
+          assert.ok(contract[event.type]!.Check(event.data), `${event.type} is not as the contract says`);
           const next = pure.evolve(state, event);
           if (next.status !== state.status) assert.ok(arrows[state.status].includes(next.status));
           const [from, to] = [paymentOf(state), paymentOf(next)];

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { PaymentEvent } from '#contracts/payments.ts';
+import { Compile } from 'typebox/compile';
+import { type PaymentEvent, paymentEvents } from '#contracts/payments.ts';
 import { given, purely } from '#cqrs/decider.fixture.ts';
 import { payment, type Payment, type PaymentCommand, paymentDueAt, paymentIdOf } from './payment.ts';
 
@@ -183,6 +184,7 @@ test('a payment that was never requested cannot move on', () => {
 test('whatever is asked and answered, a payment is charged once or not at all, and refunded no more than that', () => {
   const pure = purely(payment);
   const anyCommand = fc.constantFrom<PaymentCommand[]>(...Object.values(commands));
+  const contract = Object.fromEntries(Object.entries(paymentEvents).map(([type, schema]) => [type, Compile(schema)]));
   const ends = new Set<string>();
   fc.assert(
     fc.property(fc.array(anyCommand, { maxLength: 25 }), (asked) => {
@@ -193,6 +195,7 @@ test('whatever is asked and answered, a payment is charged once or not at all, a
         const decision = pure.decide(command, state);
         assert.ok('accepted' in decision);
         for (const event of decision.accepted) {
+          assert.ok(contract[event.type]!.Check(event.data), `${event.type} is not as the contract says`);
           if (event.type === 'PaymentCaptured') taken += event.data.amount.amount;
           if (event.type === 'RefundRequested') owed += event.data.amount.amount;
           if (event.type === 'PaymentRefunded') givenBack += event.data.amount.amount;

@@ -141,7 +141,6 @@ export function startProviderCalls(options: ProviderCallsOptions): {
 
 type Answered =
   | Exclude<Awaited<ReturnType<ProviderClient['lookup']>>, { outcome: 'absent' }>
-  | Awaited<ReturnType<ProviderClient['charge']>>
   | Awaited<ReturnType<ProviderClient['void']>>;
 
 const causedBy = (event: RecordedEvent): Origin => ({ ...event.origin, actor: 'provider', causationId: event.id });
