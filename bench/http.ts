@@ -19,6 +19,7 @@ const { values: flags } = parseArgs({
     url: { type: 'string' },
     clients: { type: 'string', default: '64' },
     seconds: { type: 'string', default: '20' },
+    rate: { type: 'string', default: '0' },
     products: { type: 'string', default: '200' },
     smoke: { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h', default: false },
@@ -30,17 +31,21 @@ if (flags.help) {
   --url ADDRESS   a system that runs already (default: one of its own, in a temporary folder)
   --clients N     clients at once (default 64)
   --seconds S     length (default 20)
+  --rate R        requests a second of all clients together, by schedule, latency counted from the
+                  scheduled moment (default 0: each client sends as soon as it has its answer)
   --products N    products that are ordered (default 200)
   --smoke         short, without judging the times
 
 Examples:
   npm run bench:http
+  npm run bench:http -- --rate 1000
   npm run bench:http -- --url http://127.0.0.1:8080 --seconds 60`);
   process.exit(0);
 }
 const clients = Number(flags.clients);
 const seconds = flags.smoke ? 2 : Number(flags.seconds);
 const products = Number(flags.products);
+const rate = Number(flags.rate);
 const readShare = 0.7;
 // Until then the server is still being compiled while it runs.
 const warmUpSeconds = 6;
@@ -94,17 +99,22 @@ async function load(forSeconds: number, into: typeof histograms | null): Promise
   const start = performance.now();
   const end = start + forSeconds * 1_000;
   await Promise.all(
-    Array.from({ length: clients }, async () => {
+    Array.from({ length: clients }, async (_, client) => {
+      let due = start + (rate > 0 ? (client * 1_000) / rate : 0);
       while (performance.now() < end) {
-        if (Math.random() < readShare && placed.length > 0) await read(into?.reads);
-        else await place(into);
+        if (rate > 0) {
+          if (due > performance.now()) await new Promise((resolve) => setTimeout(resolve, due - performance.now()));
+        } else due = performance.now();
+        if (Math.random() < readShare && placed.length > 0) await read(into?.reads, due);
+        else await place(into, due);
+        due += (clients * 1_000) / rate;
       }
     }),
   );
   return (performance.now() - start) / 1_000;
 }
 
-async function read(histogram: RecordableHistogram | undefined): Promise<void> {
+async function read(histogram: RecordableHistogram | undefined, due: number): Promise<void> {
   const orderId = placed[Math.floor(Math.random() * placed.length)]!;
   const dice = Math.random();
   const path =
@@ -115,19 +125,19 @@ async function read(histogram: RecordableHistogram | undefined): Promise<void> {
         : dice < 0.9
           ? `/v1/customers/bench-${run}/orders?limit=20`
           : '/v1/orders?limit=20';
-  const reply = await timed(histogram, () => call('GET', path));
+  const reply = await timed(histogram, due, () => call('GET', path));
   // An order that was placed a moment ago may not be readable yet: that is what tokens are for.
   if (reply.status !== 200 && !(reply.status === 404 && path === `/v1/orders/${orderId}`)) fail(path, reply);
 }
 
-async function place(into: typeof histograms | null): Promise<void> {
+async function place(into: typeof histograms | null, due: number): Promise<void> {
   const orderId = randomUUID();
   const lines = Array.from({ length: 1 + Math.floor(Math.random() * 3) }, () => ({
     sku: `BENCH-${run}-${Math.floor(Math.random() * products)}`,
     quantity: 1,
   }));
   const body = { orderId, customerId: `bench-${run}`, lines, payment: { method: 'pm_ok' } };
-  const reply = await timed(into?.writes, () => call('POST', '/v1/orders', body, undefined, orderId));
+  const reply = await timed(into?.writes, due, () => call('POST', '/v1/orders', body, undefined, orderId));
   if (reply.status !== 201) return fail('/v1/orders', reply);
   placed.push(orderId);
   if (into !== null && Math.random() < followedShare) following.push(follow(orderId, into.completed));
@@ -162,10 +172,13 @@ async function countNotCompleted(): Promise<number> {
   return open.length;
 }
 
-async function timed(histogram: RecordableHistogram | undefined, once: () => Promise<Reply>): Promise<Reply> {
-  const sent = process.hrtime.bigint();
+async function timed(
+  histogram: RecordableHistogram | undefined,
+  due: number,
+  once: () => Promise<Reply>,
+): Promise<Reply> {
   const reply = await once();
-  histogram?.record(process.hrtime.bigint() - sent);
+  histogram?.record(Math.max(1, Math.round((performance.now() - due) * 1e6)));
   return reply;
 }
 
@@ -208,7 +221,9 @@ function call(method: string, path: string, body?: object, token?: string, key?:
 
 function report(took: number, notCompleted: number): boolean {
   let passed = failures === 0 && notCompleted === 0;
-  console.log(`${clients} clients, ${seconds} s\n`);
+  console.log(
+    `${clients} clients, ${seconds} s, ${rate > 0 ? `${rate} requests a second` : 'as fast as they are answered'}\n`,
+  );
   console.log(
     `${''.padEnd(12)}${['per second', 'p50 ms', 'p99 ms', 'p99.9 ms', 'max ms', 'limit p99'].map((cell) => cell.padStart(11)).join('')}`,
   );

@@ -192,7 +192,7 @@ function startLoop(options: {
     let pauseMs = retryFirstMs;
     while (!stopping) {
       try {
-        if (!started) progress.advance(await options.start());
+        if (!started) progress.restart(await options.start());
         started = true;
         progress.advance(await options.step());
         pauseMs = retryFirstMs;

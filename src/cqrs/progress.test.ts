@@ -118,3 +118,14 @@ test('commands are caught up when what they listen to is applied, and their own 
   assert.equal(await elsewhere({ 'ordering.0': 1 }, 0), true);
   assert.equal(await elsewhere({ 'ordering.0': 2 }, 0), false);
 });
+
+test('progress that begins anew further back is not reached until it has come there again', async () => {
+  const progress = new Progress();
+  progress.advance(10);
+  progress.restart(7);
+  assert.equal(progress.position, 7);
+  const waiting = progress.reach(10, 5_000);
+  assert.equal(await progress.reach(8, 0), false);
+  progress.advance(10);
+  assert.equal(await waiting, true);
+});

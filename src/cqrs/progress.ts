@@ -23,6 +23,12 @@ export class Progress {
     for (const waiter of this.#waiters) if (waiter.position <= position) waiter.done(true);
   }
 
+  /** Begins anew at `position`, which may be an earlier one: a database that has lost its last commits goes back. */
+  restart(position: number): void {
+    this.#position = Math.min(this.#position, position);
+    this.advance(position);
+  }
+
   /** Lets go of everyone who waits, unreached. */
   release(): void {
     for (const waiter of this.#waiters) waiter.done(false);

@@ -130,6 +130,19 @@ test('a pid file whose pid now belongs to another program does not keep the serv
   assert.deepEqual(await notes(server), ['first', 'second']);
 });
 
+test('a pid file whose server is a zombie that nobody looks after does not keep the server from starting', async () => {
+  const { uid, gid } = statSync(join(dataDir, 'postgres'));
+  // The shell becomes a program that never asks after its child.
+  const careless = spawn('sh', ['-c', 'sleep 0.05 & echo $!; exec sleep 60'], { uid, gid, cwd: '/' });
+  children.push(careless);
+  const [printed] = (await once(careless.stdout, 'data')) as [Buffer];
+  const zombie = Number(printed.toString());
+  while (!/^State:\s+Z/m.test(readFileSync(`/proc/${zombie}/status`, 'utf8'))) await delay(10);
+  writeFileSync(join(dataDir, 'postgres/postmaster.pid'), `${zombie}\n${dataDir}/postgres\n1\n5432\n`);
+  await using server = await start();
+  assert.deepEqual(await notes(server), ['first', 'second']);
+});
+
 test('when the server does not start, the error shows what its log says', async () => {
   const file = join(dataDir, 'postgres/postgresql.auto.conf');
   const before = readFileSync(file);

@@ -22,20 +22,48 @@ export const socketPort = 5_432;
 export async function clearLeftovers({ location, socketFolder }: PostgresHome): Promise<void> {
   const data = join(location, 'postgres');
   const pidFile = join(data, 'postmaster.pid');
-  const pid = existsSync(pidFile) ? Number(readFileSync(pidFile, 'utf8').split('\n')[0]) : 0;
-  if (pid > 0 && (await startOf(pid)) !== null) {
-    // Pids are given anew: whoever has this one now may be anybody.
-    if ((await commandLineOf(pid)).includes(data)) await stopLeftover(pid, location);
-    else rmSync(pidFile, { force: true });
-  }
+  const lines = existsSync(pidFile) ? readFileSync(pidFile, 'utf8').split('\n') : [];
+  const pid = Number(lines[0] ?? 0);
+  // Pids are given anew: whoever has this one now may be anybody.
+  const runs = pid > 0 && (await startOf(pid)) !== null && (await commandLineOf(pid)).includes(data);
+  if (runs) await stopLeftover(pid, location);
   const socket = join(socketFolder, `.s.PGSQL.${socketPort}`);
   if (await accepts(socket)) {
     throw new PostgresFailed(
       `The data in ${location} is in use by a PostgreSQL that this process cannot see, perhaps in another container.`,
     );
   }
+  if (existsSync(pidFile)) {
+    // The server has ended, and its pid may still be there: as somebody else's, or as a zombie that nobody
+    // looks after, which a container without an init keeps for ever. PostgreSQL would take it for the server.
+    await untilOrphansHaveEnded(Number(lines[6]?.trim().split(/\s+/)[1] ?? 0), location);
+    rmSync(pidFile, { force: true });
+  }
   rmSync(socket, { force: true });
   rmSync(`${socket}.lock`, { force: true });
+}
+
+const orphansTimeoutMs = 15_000;
+const sharedMemoryTable = '/proc/sysvipc/shm';
+
+/** Without its pid file PostgreSQL cannot see the backends of a killed server: none may be attached to its shared memory. */
+async function untilOrphansHaveEnded(segment: number, location: string): Promise<void> {
+  const deadline = Date.now() + orphansTimeoutMs;
+  while (attachedTo(segment) > 0) {
+    if (Date.now() > deadline) {
+      throw new PostgresFailed(
+        `The data in ${location} is in use by processes that a killed PostgreSQL has left behind.`,
+      );
+    }
+    await delay(pollIntervalMs);
+  }
+}
+
+function attachedTo(segment: number): number {
+  if (segment === 0 || !existsSync(sharedMemoryTable)) return 0;
+  const rows = readFileSync(sharedMemoryTable, 'utf8').trim().split('\n').slice(1);
+  const row = rows.map((line) => line.trim().split(/\s+/)).find((cells) => Number(cells[1]) === segment);
+  return Number(row?.[6] ?? 0);
 }
 
 const stopTimeoutMs = 20_000;
