@@ -135,11 +135,10 @@ function singleInserts(clients: number, database: Database): Contestant {
   return {
     name: `pgbench one-row inserts, ${clients} clients`,
     async run() {
-      const { stdout } = await promisify(execFile)('pgbench', [
-        ...['-n', '-M', 'prepared', '-f', script, '-c', String(clients), '-j', clients > 1 ? '2' : '1'],
-        ...['-T', String(Math.max(1, Math.round(seconds)))],
-        server.url('single'),
-      ]);
+      const threads = clients > 1 ? '2' : '1';
+      const length = String(Math.max(1, Math.round(seconds)));
+      const asked = `-n -M prepared -c ${clients} -j ${threads} -T ${length}`.split(' ');
+      const { stdout } = await promisify(execFile)('pgbench', [...asked, '-f', script, server.url('single')]);
       const perSecond = Number(/tps = ([\d.]+)/.exec(stdout)?.[1]);
       if (!(perSecond > 0)) throw new Error(`pgbench said nothing of its rate: ${stdout}`);
       return { perSecond, p99Ms: null };

@@ -175,9 +175,9 @@ async function countNotCompleted(): Promise<number> {
 async function timed(
   histogram: RecordableHistogram | undefined,
   due: number,
-  once: () => Promise<Reply>,
+  send: () => Promise<Reply>,
 ): Promise<Reply> {
-  const reply = await once();
+  const reply = await send();
   histogram?.record(Math.max(1, Math.round((performance.now() - due) * 1e6)));
   return reply;
 }

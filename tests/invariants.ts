@@ -295,7 +295,8 @@ function checkJournal(evidence: Evidence, { placed, refused }: Journal, report: 
     if (event.type === 'OrderPlaced') times.set(event.data.orderId, (times.get(event.data.orderId) ?? 0) + 1);
   }
   for (const orderId of placed) {
-    if (times.get(orderId) !== 1) report('I1', `order ${orderId} was answered 201 and is there ${times.get(orderId) ?? 0} times`);
+    if (times.get(orderId) !== 1)
+      report('I1', `order ${orderId} was answered 201 and is there ${times.get(orderId) ?? 0} times`);
   }
   for (const orderId of refused) if (times.has(orderId)) report('I1', `order ${orderId} was refused and is there`);
 }
@@ -460,7 +461,10 @@ function checkKeys({ logs, ...evidence }: Evidence, report: Report): void {
     const { orderId, total } = kept.body as { orderId: string; total: unknown };
     const event = placed.get(orderId);
     if (event?.type !== 'OrderPlaced' || !isDeepStrictEqual(event.data.total, total)) {
-      report('I13', `key ${key} of ${caller} was answered with order ${orderId} over ${JSON.stringify(total)}, which is not there`);
+      report(
+        'I13',
+        `key ${key} of ${caller} was answered with order ${orderId} over ${JSON.stringify(total)}, which is not there`,
+      );
     }
   }
 }
@@ -498,13 +502,15 @@ function checkStatuses(evidence: Evidence, report: Report): void {
     const next = statusAfter[type as keyof typeof statusAfter] as string | undefined;
     if (!stream.startsWith('order-') || next === undefined) continue;
     const before = statuses.get(stream) ?? 'none';
-    if (!(arrows[before] ?? []).includes(next)) report('I15', `${stream}, version ${version}: from ${before} to ${next}`);
+    if (!(arrows[before] ?? []).includes(next))
+      report('I15', `${stream}, version ${version}: from ${before} to ${next}`);
     statuses.set(stream, next);
   }
   const last = new Map<string, string>();
   for (const { stream, type, version } of eventsOf<PaymentEvent>(evidence, 'payments')) {
     const before = last.get(stream) ?? 'none';
-    if (!(paymentArrows[before] ?? []).includes(type)) report('I15', `${stream}, version ${version}: ${type} after ${before}`);
+    if (!(paymentArrows[before] ?? []).includes(type))
+      report('I15', `${stream}, version ${version}: ${type} after ${before}`);
     last.set(stream, type);
   }
 }
@@ -656,7 +662,7 @@ function checkInlineTables(evidence: Evidence, folded: FoldedStreams, report: Re
 /** I10: what is shown is what happened. */
 function checkReadRows(evidence: Evidence, folded: FoldedStreams, report: Report): void {
   const { tables } = evidence;
-  const orders = new Map([...statesOf<Exclude<Order, { status: 'none' }>>(folded, 'order')]);
+  const orders = new Map(statesOf<Exclude<Order, { status: 'none' }>>(folded, 'order'));
   const versionOf = (type: string, id: string): number => folded.get(streamId(type, id))?.version ?? 0;
   const shown = (table: string, keyOf: (row: Row) => string, valueOf: (row: Row) => unknown) =>
     new Map(tables[table]!.map((row) => [keyOf(row), valueOf(row)]));
@@ -677,7 +683,10 @@ function checkReadRows(evidence: Evidence, folded: FoldedStreams, report: Report
     if (event.type === 'CustomerRegistered') ordered.set(event.data.customerId, { orders: 0, spent: new Map() });
     if (event.type !== 'OrderPlaced') continue;
     const { orderId, customerId, lines } = event.data;
-    piecesOf.set(orderId, lines.map(({ sku, quantity }) => ({ sku, quantity })));
+    piecesOf.set(
+      orderId,
+      lines.map(({ sku, quantity }) => ({ sku, quantity })),
+    );
     ordered.get(customerId)!.orders += 1;
   }
   const wanted = new Map<string, unknown>();
@@ -747,7 +756,12 @@ function checkReadRows(evidence: Evidence, folded: FoldedStreams, report: Report
     'I10',
     'sales in',
     sums(completed.map(({ total }) => ({ ...total, orders: 1 }))),
-    sums((tables['queries.sales_hours'] as { currency: string; revenue: number; orders: number }[]).map((row) => ({ ...row, amount: row.revenue }))),
+    sums(
+      (tables['queries.sales_hours'] as { currency: string; revenue: number; orders: number }[]).map((row) => ({
+        ...row,
+        amount: row.revenue,
+      })),
+    ),
     report,
   );
 

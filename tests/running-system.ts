@@ -212,10 +212,14 @@ export function openShop(address: string, headers: Readonly<Record<string, strin
     },
 
     cancel: (orderId: string, own: Readonly<Record<string, string>> = {}) =>
-      request<{ orderId: string; status: string; version: number; orderStatus?: string }>('POST', `/v1/orders/${orderId}/cancel`, {
-        json: {},
-        headers: own,
-      }),
+      request<{ orderId: string; status: string; version: number; orderStatus?: string }>(
+        'POST',
+        `/v1/orders/${orderId}/cancel`,
+        {
+          json: {},
+          headers: own,
+        },
+      ),
 
     /** Resolves once `isSo`. */
     async waitFor(what: string, isSo: () => Promise<boolean>): Promise<void> {
@@ -274,23 +278,25 @@ export type TestProgram = TestSystem & {
   pids(): { readonly node: number; readonly postgres: number; readonly sandbox: number };
   /** Resolves once the program has ended, however it does. */
   ended(): Promise<void>;
+  /** What it has printed so far. */
+  output(): string;
 };
 
 /**
  * `twofold up` at a free port. A second one with the same `dataDir` finds the data of the first. What
  * still runs after the test is ended, all of it by its own process id.
  */
-export async function startTestProgram(t: TestContext, dataDir: string): Promise<TestProgram> {
+export async function startTestProgram(
+  t: TestContext,
+  dataDir: string,
+  env: Readonly<Record<string, string>> = {},
+): Promise<TestProgram> {
   const sandboxPort = await freePort();
-  const child = spawn(
-    process.execPath,
-    ['src/main.ts', 'up', '--port', '0', '--data-dir', dataDir, '--empty'],
-    {
-      cwd: project,
-      env: { ...process.env, TWOFOLD_SANDBOX_PORT: String(sandboxPort), TWOFOLD_LOG_LEVEL: 'fatal' },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    },
-  );
+  const child = spawn(process.execPath, ['src/main.ts', 'up', '--port', '0', '--data-dir', dataDir, '--empty'], {
+    cwd: project,
+    env: { ...process.env, TWOFOLD_SANDBOX_PORT: String(sandboxPort), TWOFOLD_LOG_LEVEL: 'warn', ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   const exit = once(child, 'exit');
   const node = child.pid!;
   t.after(() => endAll(child, exit, dataDir));
@@ -323,6 +329,7 @@ export async function startTestProgram(t: TestContext, dataDir: string): Promise
     async ended() {
       await exit;
     },
+    output: () => output,
     async stop() {
       child.kill('SIGINT');
       await exit;

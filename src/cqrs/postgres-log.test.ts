@@ -126,7 +126,7 @@ test(
     const perProcess = 50_000;
     const total = 4 * perProcess;
     const database = openDatabase(url, { applicationName: 'reader' });
-    await (await openPostgresLog({ database, source: 'orders.0' })).close();
+    (await openPostgresLog({ database, source: 'orders.0' })).close();
     const writers = [1, 2, 3, 4].map((n) =>
       fork(new URL('./postgres-log.writer.ts', import.meta.url), [url, String(n), String(perProcess)]),
     );

@@ -121,8 +121,8 @@ function detailOf({ keyword, params, parentSchema, data, message }: ErrorObject)
   }
 }
 
-const typeWanted = (type: unknown): string =>
-  type === undefined ? '' : `; it has to be of type ${[type].flat().join(' or ')}`;
+const typeWanted = (type: string | readonly string[] | undefined): string =>
+  type === undefined ? '' : `; it has to be of type ${typeof type === 'string' ? type : type.join(' or ')}`;
 
 const formatNames: { readonly [format: string]: string } = {
   'date-time': 'a time as in RFC 3339 with its zone, such as 2026-03-01T12:00:00Z (in a query, write + as %2B)',

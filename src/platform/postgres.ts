@@ -128,10 +128,10 @@ async function answered<T>(asked: Promise<T>): Promise<T> {
   try {
     return await asked;
   } catch (error) {
-    const { code, message } = error as { code?: unknown; message?: unknown };
-    const sqlState = typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) ? code : null;
+    // By its class and not by the look of its code: EPIPE, from the operating system, looks like a SQLSTATE.
+    const sqlState = error instanceof pg.DatabaseError ? (error.code ?? null) : null;
     // Shut down, crashed or starting; connection exceptions.
     if (sqlState !== null && !sqlState.startsWith('57P') && !sqlState.startsWith('08')) throw error;
-    throw new DatabaseUnavailable(`the database does not answer: ${String(message)}`, { cause: error });
+    throw new DatabaseUnavailable(`the database does not answer: ${(error as Error).message}`, { cause: error });
   }
 }

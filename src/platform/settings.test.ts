@@ -20,7 +20,7 @@ test('with nothing said, the settings are those of one machine that only itself 
     reservationTtlSeconds: 900,
     orderDeadlineSeconds: 1_800,
     paymentTimeoutMs: 3_000,
-    paymentAttemptsMax: 4,
+    paymentAttemptsMax: 3,
     cacheMb: 64,
     logLevel: 'warn',
     warnings: [],

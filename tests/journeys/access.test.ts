@@ -16,7 +16,11 @@ test('customers see and change what is theirs, and operators everything', async 
     await emmysShop.putCustomer(emmy);
     const order = await adasShop.waitFinal(await adasShop.place({ customerId: ada, sku }));
     assert.equal(order.status, 'completed');
-    for (const path of [`/v1/orders/${order.orderId}/history`, `/v1/orders/${order.orderId}/payments`, `/v1/customers/${ada}`]) {
+    for (const path of [
+      `/v1/orders/${order.orderId}/history`,
+      `/v1/orders/${order.orderId}/payments`,
+      `/v1/customers/${ada}`,
+    ]) {
       assert.equal((await adasShop.get(path)).status, 200);
       assert.equal((await emmysShop.get(path)).status, 404);
     }

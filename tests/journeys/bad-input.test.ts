@@ -138,14 +138,25 @@ test('a request that is wrong is told what is wrong, and changes nothing', async
     ...(await wrongCallers(commands)),
     ...wrongIds(order),
     ...wrongLists('/v1/orders', [
-      ...['status=shipped', 'placedFrom=yesterday', 'placedTo=2026-01-01', 'minTotal=-1', 'minTotal=1.5'],
-      ...['sort=name', 'q=', 'customerId=a%20b', 'sku=', 'status=pending&status=failed'],
+      'status=shipped',
+      'placedFrom=yesterday',
+      'placedTo=2026-01-01',
+      'minTotal=-1',
+      'minTotal=1.5',
+      'sort=name',
+      'q=',
+      'customerId=a%20b',
+      'sku=',
+      'status=pending&status=failed',
     ]),
     ...wrongLists(`/v1/customers/${customerId}/orders`, ['status=pending']),
     ...wrongLists('/v1/products', ['inStock=maybe', 'sort=price', 'q=']),
     ...['bucket=week', 'by=city', 'from=yesterday', 'to=2026-13-01T00:00:00Z'].map((query) => ({
-      ...{ what: `report with ${query}`, method: 'GET', path: `/v1/reports/sales?${query}` },
-      ...{ status: 400, code: 'invalid-request' },
+      what: `report with ${query}`,
+      method: 'GET',
+      path: `/v1/reports/sales?${query}`,
+      status: 400,
+      code: 'invalid-request',
     })),
     {
       what: 'the cursor of a list with other filters',
@@ -160,12 +171,14 @@ test('a request that is wrong is told what is wrong, and changes nothing', async
       ['two currencies', { ...order, lines: [...order.lines, { sku: dollars, quantity: 1 }] }, 'mixed-currencies'],
       ['a negotiated price in another currency', twoPrices(order, 'USD'), 'mixed-currencies'],
       ['a total beyond 2^53', tooMuch(order), 'total-too-large'],
-    ].map(
-      ([what, json, code]): Case => ({
-        ...{ what: `order with ${what as string}`, method: 'POST', path: '/v1/orders' },
-        ...{ json, status: 422, code: code as string },
-      }),
-    ),
+    ].map(([what, json, code]): Case => ({
+      what: `order with ${what as string}`,
+      method: 'POST',
+      path: '/v1/orders',
+      json,
+      status: 422,
+      code: code as string,
+    })),
     {
       what: 'more written off than there is',
       method: 'POST',
@@ -191,50 +204,68 @@ test('a request that is wrong is told what is wrong, and changes nothing', async
       code: 'order-exists',
     },
     ...['', '/history', '/payments'].map((part) => ({
-      ...{ what: `order${part} of another customer`, method: 'GET', path: `/v1/orders/${orderId}${part}` },
-      ...{ ...stranger, status: 404, code: 'order-not-found' },
+      what: `order${part} of another customer`,
+      method: 'GET',
+      path: `/v1/orders/${orderId}${part}`,
+      ...stranger,
+      status: 404,
+      code: 'order-not-found',
     })),
     {
       what: 'cancelling the order of another customer',
       method: 'POST',
       path: `/v1/orders/${orderId}/cancel`,
       json: {},
-      ...{ ...stranger, status: 404, code: 'order-not-found' },
+      ...stranger,
+      status: 404,
+      code: 'order-not-found',
     },
     {
       what: 'another customer',
       method: 'GET',
       path: `/v1/customers/${customerId}`,
-      ...{ ...stranger, status: 404, code: 'customer-not-found' },
+      ...stranger,
+      status: 404,
+      code: 'customer-not-found',
     },
     {
       what: 'the orders of another customer',
       method: 'GET',
       path: `/v1/customers/${customerId}/orders`,
-      ...{ ...stranger, status: 404, code: 'customer-not-found' },
+      ...stranger,
+      status: 404,
+      code: 'customer-not-found',
     },
     ...[
       ['an order for another customer', 'POST', '/v1/orders', order, stranger],
       ['a change of another customer', 'PUT', `/v1/customers/${customerId}`, { name: 'Mine' }, stranger],
       ['a time of its own', 'POST', '/v1/orders', { ...order, placedAt: '2020-01-01T00:00:00Z' }, customer],
       ['a price of its own', 'POST', '/v1/orders', withPrice(order, { ...price, amount: 1 }), customer],
-    ].map(
-      ([what, method, path, json, caller]): Case => ({
-        what: `customer with ${what as string}`,
-        method: method as string,
-        path: path as string,
-        json,
-        ...(caller as typeof stranger),
-        ...{ status: 403, code: 'forbidden' },
-      }),
-    ),
+    ].map(([what, method, path, json, caller]): Case => ({
+      what: `customer with ${what as string}`,
+      method: method as string,
+      path: path as string,
+      json,
+      ...(caller as typeof stranger),
+      status: 403,
+      code: 'forbidden',
+    })),
     ...commands.slice(0, 2).map(({ method, path, body }) => ({
       what: `${method} ${path} by a customer`,
-      ...{ method, path, json: body, ...customer, status: 403, code: 'forbidden' },
+      method,
+      path,
+      json: body,
+      ...customer,
+      status: 403,
+      code: 'forbidden',
     })),
     {
-      ...{ what: 'a report for a customer', method: 'GET', path: '/v1/reports/sales' },
-      ...{ ...customer, status: 403, code: 'forbidden' },
+      what: 'a report for a customer',
+      method: 'GET',
+      path: '/v1/reports/sales',
+      ...customer,
+      status: 403,
+      code: 'forbidden',
     },
     { what: 'an address that is none', method: 'GET', path: '/v1/nothing', status: 404, code: 'not-found' },
     { what: 'a method that is none', method: 'DELETE', path: '/v1/orders', status: 405, code: 'method-not-allowed' },
@@ -273,7 +304,11 @@ type Command = {
 
 function wrongInAnyCommand({ method, path, body, wrong }: Command): Case[] {
   const fail = (what: string, status: number, code: string, options: Partial<Case>): Case => ({
-    ...{ what: `${method} ${path} with ${what}`, method, path, status, code },
+    what: `${method} ${path} with ${what}`,
+    method,
+    path,
+    status,
+    code,
     ...options,
   });
   const text = JSON.stringify(body);
@@ -328,16 +363,29 @@ function wrongInAnyRequest({ method, path, body }: { method: string; path: strin
   return [
     ...tokens.map((token) => ({
       what: `${method} ${path} with the token ${JSON.stringify(token).slice(0, 20)}`,
-      ...{ method, path, ...sent, headers: { 'consistency-token': token } },
-      ...{ status: 400, code: 'malformed-consistency-token' },
+      method,
+      path,
+      ...sent,
+      headers: { 'consistency-token': token },
+      status: 400,
+      code: 'malformed-consistency-token',
     })),
     ...tags.map((tag) => ({
       what: `${method} ${path} with If-None-Match: ${tag}`,
-      ...{ method, path, headers: { 'if-none-match': tag }, status: 400, code: 'malformed-etag' },
+      method,
+      path,
+      headers: { 'if-none-match': tag },
+      status: 400,
+      code: 'malformed-etag',
     })),
     {
       what: `${method} ${path} with a parameter that is not known`,
-      ...{ method, path: `${path}?surprise=1`, ...sent, status: 400, code: 'invalid-request', pointers: ['/surprise'] },
+      method,
+      path: `${path}?surprise=1`,
+      ...sent,
+      status: 400,
+      code: 'invalid-request',
+      pointers: ['/surprise'],
     },
   ];
 }
@@ -351,7 +399,10 @@ async function wrongCallers(commands: readonly Command[]): Promise<Case[]> {
     ['another scheme', 'Basic dXNlcjpwYXNzd29yZA=='],
     ['no token after Bearer', 'Bearer '],
     ['nonsense', 'Bearer nonsense'],
-    ['a forged signature', `Bearer ${head}.${claims}.${signature.replace(/^./, (letter) => (letter === 'A' ? 'B' : 'A'))}`],
+    [
+      'a forged signature',
+      `Bearer ${head}.${claims}.${signature.replace(/^./, (letter) => (letter === 'A' ? 'B' : 'A'))}`,
+    ],
     ['another secret', (await bearer('operator', 'x', { secret: 'another-secret-that-is-long-enough' })).authorization],
     ['no signature', `Bearer ${unsigned}.${claims}.`],
     ['an expired token', (await bearer('operator', 'x', { expiresInSeconds: -1 })).authorization],
@@ -359,17 +410,27 @@ async function wrongCallers(commands: readonly Command[]): Promise<Case[]> {
     ['the token of another audience', (await bearer('operator', 'x', { audience: 'other' })).authorization],
     ['a customer that is none', (await bearer('customer', 'a b')).authorization],
   ];
-  const requests = [...commands.map(({ method, path, body }) => ({ method, path, json: body })), { method: 'GET', path: '/v1/orders' }];
+  const requests = [
+    ...commands.map(({ method, path, body }) => ({ method, path, json: body })),
+    { method: 'GET', path: '/v1/orders' },
+  ];
   return [
     ...requests.flatMap((request) =>
       callers.map(([what, authorization]) => ({
-        ...{ what: `${request.method} ${request.path} with ${what}`, ...request, authorization },
-        ...{ status: 401, code: 'unauthenticated' },
+        what: `${request.method} ${request.path} with ${what}`,
+        ...request,
+        authorization,
+        status: 401,
+        code: 'unauthenticated',
       })),
     ),
     {
       what: 'a role that is none',
-      ...{ method: 'GET', path: '/v1/orders', ...(await bearer('admin', 'x')), status: 403, code: 'forbidden' },
+      method: 'GET',
+      path: '/v1/orders',
+      ...(await bearer('admin', 'x')),
+      status: 403,
+      code: 'forbidden',
     },
   ];
 }
@@ -378,12 +439,19 @@ function wrongIds(order: object): Case[] {
   const odd = ['a%20b', 'a%2Fb', '%C3%A4', 'x'.repeat(65), 'a%00b', "a'b", 'a;b', '%E2%80%AE'];
   const of = (method: string, pathOf: (id: string) => string, json?: unknown): Case[] =>
     odd.map((id) => ({
-      ...{ what: `${method} ${pathOf(id).slice(0, 40)}`, method, path: pathOf(id) },
+      what: `${method} ${pathOf(id).slice(0, 40)}`,
+      method,
+      path: pathOf(id),
       ...(json === undefined ? {} : { json }),
-      ...{ status: 400, code: 'invalid-request' },
+      status: 400,
+      code: 'invalid-request',
     }));
   const unknown = (method: string, path: string, code: string, json?: unknown): Case => ({
-    ...{ what: `${method} ${path}, which is not there`, method, path, status: 404, code },
+    what: `${method} ${path}, which is not there`,
+    method,
+    path,
+    status: 404,
+    code,
     ...(json === undefined ? {} : { json }),
   });
   return [
@@ -395,8 +463,16 @@ function wrongIds(order: object): Case[] {
     ...of('POST', (id) => `/v1/orders/${id}/cancel`, {}),
     ...of('POST', (id) => `/v1/products/${id}/stock-adjustments`, { quantity: 1, reason: 'r' }),
     ...odd.map((id) => ({
-      ...{ what: `an order with the id ${id}`.slice(0, 60), method: 'POST', path: '/v1/orders' },
-      ...{ json: { ...order, orderId: decodeURIComponent(id) }, status: 400, code: 'invalid-request', pointers: ['/orderId'] },
+      what: `an order with the id ${id}`.slice(0, 60),
+      method: 'POST',
+      path: '/v1/orders',
+      json: {
+        ...order,
+        orderId: decodeURIComponent(id),
+      },
+      status: 400,
+      code: 'invalid-request',
+      pointers: ['/orderId'],
     })),
     unknown('GET', '/v1/orders/nothing', 'order-not-found'),
     unknown('GET', '/v1/orders/nothing/history', 'order-not-found'),
@@ -410,16 +486,31 @@ function wrongIds(order: object): Case[] {
 }
 
 function wrongLists(path: string, queries: readonly string[]): Case[] {
-  const limits = ['limit=0', 'limit=101', 'limit=-1', 'limit=1.5', 'limit=many', 'limit=', 'limit=1&limit=2', 'cursor='];
+  const limits = [
+    'limit=0',
+    'limit=101',
+    'limit=-1',
+    'limit=1.5',
+    'limit=many',
+    'limit=',
+    'limit=1&limit=2',
+    'cursor=',
+  ];
   const cursors = ['x', 'bm90LWEtY3Vyc29y', Buffer.from('["a","b","c"]').toString('base64url'), '%00'];
   return [
     ...[...limits, ...queries].map((query) => ({
-      ...{ what: `list ${path} with ${query}`, method: 'GET', path: `${path}?${query}` },
-      ...{ status: 400, code: 'invalid-request' },
+      what: `list ${path} with ${query}`,
+      method: 'GET',
+      path: `${path}?${query}`,
+      status: 400,
+      code: 'invalid-request',
     })),
     ...cursors.map((cursor) => ({
-      ...{ what: `list ${path} with the cursor ${cursor}`, method: 'GET', path: `${path}?cursor=${cursor}` },
-      ...{ status: 400, code: cursor === '%00' ? 'malformed-request' : 'malformed-cursor' },
+      what: `list ${path} with the cursor ${cursor}`,
+      method: 'GET',
+      path: `${path}?cursor=${cursor}`,
+      status: 400,
+      code: cursor === '%00' ? 'malformed-request' : 'malformed-cursor',
     })),
   ];
 }
@@ -436,7 +527,11 @@ const twoPrices = (order: Order, currency: string) => ({
 });
 const tooMuch = (order: Order) => ({
   ...order,
-  lines: order.lines.map((line) => ({ ...line, quantity: 1_000_000, unitPrice: { ...price, amount: 1_000_000_000_000 } })),
+  lines: order.lines.map((line) => ({
+    ...line,
+    quantity: 1_000_000,
+    unitPrice: { ...price, amount: 1_000_000_000_000 },
+  })),
 });
 
 function assertProblem(body: Problem, headers: Headers, path: string): void {

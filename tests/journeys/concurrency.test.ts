@@ -12,7 +12,10 @@ test('500 buyers of 100 pieces: 100 orders complete, 400 are told that it is out
   const { shop } = system;
   const { sku, customerId } = await shop.furnish(100);
   const replies = await Promise.all(Array.from({ length: 500 }, () => shop.send({ customerId, sku })));
-  assert.deepEqual(countBy(replies, ({ status }) => String(status)), { '201': 500 });
+  assert.deepEqual(
+    countBy(replies, ({ status }) => String(status)),
+    { '201': 500 },
+  );
   await untilAtRest(system.databaseUrls);
 
   const orders = await Promise.all(

@@ -5,34 +5,44 @@ import { setTimeout as delay } from 'node:timers/promises';
 import fc from 'fast-check';
 import type { OrderPlacedAnswer } from '#contracts/http.ts';
 import { checkInvariants, untilAtRest } from '../invariants.ts';
-import { newId, type OrderWish, programDataDir, type Shop, startTestProgram } from '../running-system.ts';
+import { newId, type OrderWish, type Problem, programDataDir, type Shop, startTestProgram } from '../running-system.ts';
 
 const clients = 16;
 const ordersPerKill = 300;
 const retryPauseMs = 50;
+/** What was under way when its process was killed is taken up after three of these. */
+const env = { TWOFOLD_PAYMENT_TIMEOUT_MS: '700' };
 
 test('whatever is killed while orders come in, no confirmed order is lost and none is left half done', async (t) => {
   const seed = Number(process.env['SEED'] ?? Date.now() % 2 ** 31);
   t.diagnostic(`SEED=${seed} repeats this`);
   const dataDir = await programDataDir(t);
-  let program = await startTestProgram(t, dataDir);
+  let program = await startTestProgram(t, dataDir, env);
   const { sku, customerId } = await program.shop.furnish(100_000);
   const placed: string[] = [];
 
   /** Lets the clients place their orders and `kill` strike among them; resolves once every order is answered. */
   async function placeOrdersWhile(kill: () => Promise<void>, round: number): Promise<void> {
     const methods = fc.sample(
-      fc.constantFrom<NonNullable<OrderWish['method']>[]>('pm_ok', 'pm_ok', 'pm_ok', 'pm_declined', 'pm_flaky', 'pm_slow'),
+      fc.constantFrom<NonNullable<OrderWish['method']>[]>(
+        'pm_ok',
+        'pm_ok',
+        'pm_ok',
+        'pm_declined',
+        'pm_flaky',
+        'pm_slow',
+      ),
       { seed: seed + round, numRuns: ordersPerKill },
     );
     const [killAfter] = fc.sample(fc.integer({ min: 20, max: 200 }), { seed: seed + round, numRuns: 1 });
     let answered = 0;
+    const otherwise: string[] = [];
     let killing: Promise<void> | undefined;
     await Promise.all(
       Array.from({ length: clients }, async () => {
         for (let method = methods.pop(); method !== undefined; method = methods.pop()) {
           const wish = { customerId, sku, method };
-          const answer = await untilPlaced(() => program.shop, wish, newId('key'));
+          const answer = await untilPlaced(() => program.shop, wish, otherwise);
           placed.push(answer.orderId);
           answered += 1;
           if (answered >= killAfter!) killing ??= kill();
@@ -40,7 +50,10 @@ test('whatever is killed while orders come in, no confirmed order is lost and no
       }),
     );
     await killing;
-    t.diagnostic(`killed after ${killAfter} of ${answered} orders`);
+    const counts = Object.entries(Object.groupBy(otherwise, (what) => what)).map(
+      ([what, all]) => `${all!.length} ${what}`,
+    );
+    t.diagnostic(`killed after ${killAfter} of ${answered} orders; ${counts.join(', ')}`);
   }
 
   async function nothingIsLost(): Promise<void> {
@@ -50,7 +63,7 @@ test('whatever is killed while orders come in, no confirmed order is lost and no
   }
 
   const restart = async (): Promise<void> => {
-    program = await startTestProgram(t, dataDir);
+    program = await startTestProgram(t, dataDir, env);
   };
 
   await t.test('the program is killed, and started again', async () => {
@@ -93,15 +106,19 @@ test('whatever is killed while orders come in, no confirmed order is lost and no
   });
 });
 
-/** Sends an order, with the same key again and again, until it is answered; at times nobody is there. */
-async function untilPlaced(shop: () => Shop, wish: OrderWish, key: string): Promise<OrderPlacedAnswer> {
+/** Sends an order, with one key again and again, until it is answered. Notes in `otherwise` what came instead. */
+async function untilPlaced(shop: () => Shop, wish: OrderWish, otherwise: string[]): Promise<OrderPlacedAnswer> {
+  const headers = { 'idempotency-key': newId('key') };
   for (;;) {
     try {
-      const reply = await shop().send(wish, { 'idempotency-key': key });
+      const reply = await shop().send<OrderPlacedAnswer & Pick<Problem, 'code' | 'detail'>>(wish, headers);
       if (reply.status === 201) return reply.body;
-      assert.ok(reply.status >= 500 || reply.status === 409, JSON.stringify(reply.body));
+      const { code, detail } = reply.body;
+      assert.ok(reply.status === 503 || code === 'idempotency-key-in-flight', `${reply.status} ${code}: ${detail}`);
+      otherwise.push(code);
     } catch (error) {
       if (!isBroken(error)) throw error;
+      otherwise.push('no answer');
     }
     await delay(retryPauseMs);
   }
@@ -109,4 +126,3 @@ async function untilPlaced(shop: () => Shop, wish: OrderWish, key: string): Prom
 
 /** What `fetch` rejects with when there is no connection, or it breaks. */
 const isBroken = (error: unknown): boolean => error instanceof TypeError;
-

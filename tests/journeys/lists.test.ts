@@ -29,9 +29,13 @@ test('lists are what a look at every item finds', async (t) => {
       query.set('sort', sort);
       query.set('limit', String(limit));
       const wanted = all.filter((order) => fits(order, filter)).sort(inOrder(sort));
-      const shown = await allPages<OrderView>(shop, `/v1/orders?${query}`, limit);
-      assert.deepEqual(idsOf(shown), idsOf(wanted), String(query));
-      for (const order of shown) assert.deepEqual(order, all.find(({ orderId }) => orderId === order.orderId));
+      const shown = await allPages<OrderView>(shop, `/v1/orders?${query.toString()}`, limit);
+      assert.deepEqual(idsOf(shown), idsOf(wanted), query.toString());
+      for (const order of shown)
+        assert.deepEqual(
+          order,
+          all.find(({ orderId }) => orderId === order.orderId),
+        );
       found += shown.length;
     }
     assert.ok(found > 150, `${found} found: the filters were too narrow to tell`);
@@ -66,16 +70,16 @@ test('lists are what a look at every item finds', async (t) => {
         await shop.waitOrder(placed.body.orderId, () => true);
       }
       assert.equal(new Set(seen).size, seen.length);
-      assert.deepEqual(
-        seen.filter((id) => orderIds.includes(id)).sort(),
-        [...orderIds].sort(),
-      );
+      assert.deepEqual(seen.filter((id) => orderIds.includes(id)).sort(), [...orderIds].sort());
     }
   });
 
   await t.test('products by words and stock', async () => {
     const products = await allPages<ProductView>(shop, '/v1/products?limit=4', 4);
-    assert.deepEqual(products.map(({ sku }) => sku), [...skus].sort());
+    assert.deepEqual(
+      products.map(({ sku }) => sku),
+      [...skus].sort(),
+    );
     const byName = await allPages<ProductView>(shop, '/v1/products?limit=2&sort=-name', 2);
     const lower = ({ name }: ProductView): string => name.normalize('NFKC').toLowerCase();
     assert.deepEqual(byName.map(lower), products.map(lower).sort().reverse());
@@ -85,7 +89,14 @@ test('lists are what a look at every item finds', async (t) => {
       assert.deepEqual(shown, wanted);
       assert.ok(shown.length > 0);
     }
-    for (const [q, count] of [['kettle', 2], ['KET', 2], ['tea', 3], ['blue kettle', 1], ['löff', 1], ['spoon', 0]] as const) {
+    for (const [q, count] of [
+      ['kettle', 2],
+      ['KET', 2],
+      ['tea', 3],
+      ['blue kettle', 1],
+      ['löff', 1],
+      ['spoon', 0],
+    ] as const) {
       const shown = await allPages<ProductView>(shop, `/v1/products?q=${encodeURIComponent(q)}`, 20);
       assert.equal(shown.length, count, q);
     }
@@ -95,8 +106,14 @@ test('lists are what a look at every item finds', async (t) => {
     await untilAtRest(databaseUrls);
     const now = await allPages<OrderView>(shop, '/v1/orders?status=completed&limit=100', 100);
     const [from, to] = ['2024-03-01T00:30:00Z', '2024-09-15T17:45:30Z'];
-    const sold = now.filter(({ placedAt }) => Date.parse(placedAt) >= Date.parse(from) && Date.parse(placedAt) < Date.parse(to));
-    for (const [bucket, length] of [['hour', 13], ['day', 10], ['month', 7]] as const) {
+    const sold = now.filter(
+      ({ placedAt }) => Date.parse(placedAt) >= Date.parse(from) && Date.parse(placedAt) < Date.parse(to),
+    );
+    for (const [bucket, length] of [
+      ['hour', 13],
+      ['day', 10],
+      ['month', 7],
+    ] as const) {
       const { body } = await shop.get<SalesReport>(`/v1/reports/sales?bucket=${bucket}&from=${from}&to=${to}`);
       const sums = new Map<string, { orders: number; units: number; amount: number }>();
       for (const { placedAt, lines, total } of sold) {
@@ -111,7 +128,10 @@ test('lists are what a look at every item finds', async (t) => {
         start.slice(0, length),
         { orders, units, amount: revenue[0]?.amount },
       ]);
-      assert.deepEqual(shown, [...sums].sort(([a], [b]) => (a < b ? -1 : 1)));
+      assert.deepEqual(
+        shown,
+        [...sums].sort(([a], [b]) => (a < b ? -1 : 1)),
+      );
     }
   });
 });
@@ -187,7 +207,10 @@ function filterOf(
   customerIds: readonly string[],
 ): fc.Arbitrary<Filter & { limit: number; sort: Sort }> {
   const sometimes = <T>(arbitrary: fc.Arbitrary<T>) => fc.option(arbitrary, { nil: undefined, freq: 2 });
-  const times = fc.oneof(fc.constantFrom(...all.map(({ placedAt }) => placedAt)), fc.integer({ min: 0, max: minutesMax }).map(timeOf));
+  const times = fc.oneof(
+    fc.constantFrom(...all.map(({ placedAt }) => placedAt)),
+    fc.integer({ min: 0, max: minutesMax }).map(timeOf),
+  );
   return fc.record({
     customerId: sometimes(fc.constantFrom(...customerIds)),
     status: sometimes(fc.constantFrom('completed', 'completed', 'failed', 'cancelled', 'pending')),
@@ -195,7 +218,9 @@ function filterOf(
     placedFrom: sometimes(times),
     placedTo: sometimes(times),
     minTotal: sometimes(fc.constantFrom(0, 1, 100, 150, 1_000)),
-    q: sometimes(fc.constantFrom('kettle', 'TEA', 'red', 'tea pot', 'löffel', 'sku', 'kettle 1', 'grey assam', 'spoon')),
+    q: sometimes(
+      fc.constantFrom('kettle', 'TEA', 'red', 'tea pot', 'löffel', 'sku', 'kettle 1', 'grey assam', 'spoon'),
+    ),
     limit: fc.constantFrom(1, 3, 10, 100),
     sort: fc.constantFrom<Sort[]>('placedAt', '-placedAt', 'total', '-total'),
   });
@@ -217,7 +242,8 @@ function fits(order: OrderView, { customerId, status, sku, placedFrom, placedTo,
 }
 
 function inOrder(sort: Sort): (a: OrderView, b: OrderView) => number {
-  const key = ({ placedAt, total }: OrderView): number => (sort.endsWith('total') ? total.amount : Date.parse(placedAt));
+  const key = ({ placedAt, total }: OrderView): number =>
+    sort.endsWith('total') ? total.amount : Date.parse(placedAt);
   const up = (a: OrderView, b: OrderView): number => key(a) - key(b) || (a.orderId < b.orderId ? -1 : 1);
   return sort.startsWith('-') ? (a, b) => up(b, a) : up;
 }

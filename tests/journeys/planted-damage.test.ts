@@ -124,7 +124,10 @@ async function violationsAfter(
   owner: DatabaseOwner,
   statement: string,
 ): Promise<string[]> {
-  const entries = databaseOwners.map((one) => [one, openDatabase(urls[one], { applicationName: 'damage', poolMax: 1 })]);
+  const entries = databaseOwners.map((one) => [
+    one,
+    openDatabase(urls[one], { applicationName: 'damage', poolMax: 1 }),
+  ]);
   const databases = Object.fromEntries(entries) as Record<DatabaseOwner, ReturnType<typeof openDatabase>>;
   const takenBack = new Error('taken back');
   let found: string[] = [];

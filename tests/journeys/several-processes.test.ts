@@ -75,7 +75,9 @@ test('what is written in one process is read in another, under its token', async
     assert.deepEqual([...new Set(replies.map(({ status }) => status))], [201]);
     await untilAtRest(commands.databaseUrls);
     const statuses = await Promise.all(
-      replies.map(async ({ body }, n) => (await readers[n % 2]!.get<OrderView>(`/v1/orders/${body.orderId}`)).body.status),
+      replies.map(
+        async ({ body }, n) => (await readers[n % 2]!.get<OrderView>(`/v1/orders/${body.orderId}`)).body.status,
+      ),
     );
     assert.deepEqual(
       ['completed', 'failed'].map((status) => statuses.filter((one) => one === status).length),
@@ -96,7 +98,11 @@ test('what is written in one process is read in another, under its token', async
   });
 });
 
-async function untilAnswered(shop: Shop, wish: { customerId: string; sku: string }, headers: object): Promise<OrderPlacedAnswer> {
+async function untilAnswered(
+  shop: Shop,
+  wish: { customerId: string; sku: string },
+  headers: object,
+): Promise<OrderPlacedAnswer> {
   for (;;) {
     const reply = await shop.send(wish, { ...headers, prefer: 'wait=5' });
     if (reply.status === 201) return reply.body;

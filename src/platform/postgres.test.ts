@@ -1,0 +1,23 @@
+import assert from 'node:assert/strict';
+import type { Socket } from 'node:net';
+import { test } from 'node:test';
+import { testDatabase } from '../../tests/database.ts';
+import { DatabaseUnavailable } from './postgres.ts';
+
+for (const code of ['EPIPE', 'ECONNRESET']) {
+  test(`a connection that breaks with ${code} is a database that does not answer, and no answer of it`, async (t) => {
+    const database = await testDatabase(t, []);
+    const pinned = await database.pin();
+    const asked = pinned.query('wait', 'select pg_sleep(60)');
+    const { stream } = (pinned.client as unknown as { connection: { stream: Socket } }).connection;
+    stream.destroy(Object.assign(new Error(`write ${code}`), { code }));
+    await assert.rejects(asked, DatabaseUnavailable);
+    pinned.release(true);
+    assert.deepEqual(await database.query('again', 'select 1 as one'), [{ one: 1 }]);
+  });
+}
+
+test('what the database refuses is its answer', async (t) => {
+  const database = await testDatabase(t, []);
+  await assert.rejects(database.query('wrong', 'select 1 / 0'), { code: '22012' });
+});
