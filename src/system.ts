@@ -22,7 +22,7 @@ import { catalogSchema, startCatalog } from '#services/catalog/service.ts';
 import { inventorySchema, startInventory } from '#services/inventory/service.ts';
 import { orderingSchema, startOrdering } from '#services/ordering/service.ts';
 import { paymentsSchema, startPayments } from '#services/payments/service.ts';
-import { createReadModels, queriesSchema, type ReadModels } from '#services/queries/service.ts';
+import { createReadModels, queriesSchema, type ReadModels, readsOptions } from '#services/queries/service.ts';
 import { seedDemoData } from './demo-data.ts';
 
 export type ServiceName = DatabaseOwner;
@@ -65,6 +65,7 @@ const commandServices = ['catalog', 'ordering', 'inventory', 'payments'] as cons
 /** One shard per service, for now: its number is part of every position that leaves the service. */
 const sourceOf = (service: CommandServiceName): string => `${service}.0`;
 const requestsUnderWayMax = 20_000;
+const readConnectionsMax = 6;
 const forgetKeysEveryMs = 600_000;
 const forgetKeysBatchMax = 20_000;
 
@@ -112,7 +113,7 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
     }
 
     const readModels = services.includes('queries')
-      ? createReadModels({ database: databases.get('queries')!, cacheMb: settings.cacheMb })
+      ? createReadModels({ database: openReads(options, stops), cacheMb: settings.cacheMb })
       : null;
     const readSide =
       readModels === null ? [] : startReadSide(readModels, databases.get('queries')!, feedOf, reportTrouble);
@@ -162,7 +163,7 @@ async function openDatabases(
     const database = openDatabase(options.databaseUrl(name), {
       applicationName: `twofold ${name}`,
       // Each consumer elsewhere may keep one connection to listen on.
-      poolMax: name === 'queries' ? 10 : 8,
+      poolMax: 8,
       asynchronousCommit: name === 'queries',
     });
     databases.set(name, database);
@@ -176,6 +177,17 @@ async function openDatabases(
     }),
   );
   return databases;
+}
+
+/** The read database once more, on connections made for answering: the projections have theirs. */
+function openReads(options: SystemOptions, stops: (() => Promise<unknown> | void)[]): Database {
+  const reads = openDatabase(options.databaseUrl('queries'), {
+    ...readsOptions,
+    applicationName: 'twofold reads',
+    poolMax: readConnectionsMax,
+  });
+  stops.push(() => reads.end());
+  return reads;
 }
 
 /** One feed per source, shared by all who listen: from memory where the log is written here, else from its database. */

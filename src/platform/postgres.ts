@@ -36,6 +36,8 @@ export type DatabaseOptions = {
   /** For data that can be rebuilt: commits do not wait for the disk. */
   readonly asynchronousCommit?: boolean;
   readonly statementTimeoutMs?: number;
+  /** Each statement is planned anew, for its values. */
+  readonly planForValues?: boolean;
   readonly connectTimeoutMs?: number;
 };
 
@@ -63,7 +65,11 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
     keepAlive: true,
     pipeline: true,
     types,
-    options: `-c timezone=UTC -c jit=off -c synchronous_commit=${options.asynchronousCommit ? 'off' : 'on'}`,
+    options: [
+      '-c timezone=UTC -c jit=off',
+      `-c synchronous_commit=${options.asynchronousCommit ? 'off' : 'on'}`,
+      `-c plan_cache_mode=${options.planForValues ? 'force_custom_plan' : 'auto'}`,
+    ].join(' '),
   });
   // A connection that breaks tells the statement under way, and is replaced on next use: nobody else needs to hear.
   pool.on('error', () => {});

@@ -7,6 +7,12 @@ export const limitDefault = 20;
 /** A list that takes longer is given up: its filters fit no index well enough. */
 const listTimeoutMs = 3_000;
 
+/**
+ * How the connections are opened that answer queries. Each statement is planned for its very values: with
+ * one plan for all of them, a frequent word would be looked up as if it were a rare one.
+ */
+export const readsOptions = { statementTimeoutMs: listTimeoutMs, planForValues: true } as const;
+
 /** Where a page ended: the sort key of its last item, and the item's id, which settles ties. */
 export type PageEnd = { readonly key: string | number; readonly id: string };
 
@@ -46,26 +52,15 @@ const tooSlow: { refused: Refusal } = {
   refused: { code: 'overloaded', detail: `The list was given up after ${listTimeoutMs} ms. Narrow its filters.` },
 };
 
-/**
- * Runs one statement of a list in the time limit, planned for its very values: with one plan for all
- * of them, a frequent word would be looked up as if it were a rare one.
- */
+/** Runs one statement of a list; `reads` is opened with `readsOptions`. */
 export async function listRows<Row extends object>(
-  database: Database,
+  reads: Database,
   name: string,
   text: string,
   values: readonly unknown[],
 ): Promise<{ rows: Row[] } | { refused: Refusal }> {
   try {
-    return await database.transaction(async (sql) => {
-      const limits = sql.query(
-        'queries.list-limits',
-        `select set_config('statement_timeout', $1, true), set_config('plan_cache_mode', 'force_custom_plan', true)`,
-        [String(listTimeoutMs)],
-      );
-      const [rows] = await Promise.all([sql.query<Row>(name, text, values), limits]);
-      return { rows };
-    });
+    return { rows: await reads.query<Row>(name, text, values) };
   } catch (error) {
     const queryCancelled = '57014';
     if ((error as { code?: string }).code === queryCancelled) return tooSlow;

@@ -24,7 +24,9 @@ export type ReadModels = {
   forgetAnswers(): void;
 };
 
-/** `database` holds the read tables; `cacheMb` MiB of answers are kept in memory, 0: none. */
+export { readsOptions } from './listing.ts';
+
+/** `database` answers queries, opened with `readsOptions`; `cacheMb` MiB of answers are kept in memory, 0: none. */
 export function createReadModels({ database, cacheMb }: { database: Database; cacheMb: number }): ReadModels {
   const cache = createResourceCache(cacheMb);
   const customers = customersReadModel(database, cache);

@@ -6,9 +6,9 @@ import type { OrderingEvent } from '#contracts/ordering.ts';
 import type { PaymentEvent } from '#contracts/payments.ts';
 import type { Caller, QueryAnswer } from '#contracts/routes.ts';
 import { type RecordedEvent, slotOfStream } from '#cqrs/event-log.ts';
-import type { Database } from '#platform/postgres.ts';
-import { testDatabase } from '../../../tests/database.ts';
-import { createReadModels, queriesSchema, type ReadModels } from './service.ts';
+import { type Database, openDatabase } from '#platform/postgres.ts';
+import { testDatabaseUrl } from '../../../tests/database.ts';
+import { createReadModels, queriesSchema, type ReadModels, readsOptions } from './service.ts';
 
 export type Told = CatalogEvent | OrderingEvent | InventoryEvent | PaymentEvent;
 type Service = 'catalog' | 'ordering' | 'inventory' | 'payments';
@@ -154,12 +154,19 @@ export type ReadSide = {
 };
 
 export async function readSideForTests(t: TestContext, options: { cacheMb?: number } = {}): Promise<ReadSide> {
-  return readSideOn(await testDatabase(t, [queriesSchema]), options);
+  const url = await testDatabaseUrl(t, [queriesSchema]);
+  const database = openDatabase(url, { applicationName: 'test' });
+  const reads = openDatabase(url, { applicationName: 'test reads', ...readsOptions });
+  t.after(() => Promise.all([database.end(), reads.end()]));
+  return readSideOn(database, { ...options, reads });
 }
 
 /** One more read side on the same rows: it knows nothing of what the others remember. */
-export function readSideOn(database: Database, { cacheMb = 8 }: { cacheMb?: number } = {}): ReadSide {
-  const models = createReadModels({ database, cacheMb });
+export function readSideOn(
+  database: Database,
+  { cacheMb = 8, reads = database }: { cacheMb?: number; reads?: Database } = {},
+): ReadSide {
+  const models = createReadModels({ database: reads, cacheMb });
   const routes = models.routes({ caughtUp: async () => true, positions: () => ({}) });
 
   const ask: ReadSide['ask'] = async (url, { params = {}, query = {}, caller = { role: 'operator' } } = {}) => {
