@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { Listr, PRESET_TIMER, type ListrTask } from 'listr2';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '#platform/embedded-postgres.ts';
 import { House } from '#platform/house.ts';
 import { createLogger, type Logger } from '#platform/logger.ts';
@@ -35,6 +36,9 @@ class WrongUse extends Error {
 }
 
 async function main(argv: string[]): Promise<void> {
+  // V8 lets garbage grow to several times what lives, as if the machine were its own: after nine months of
+  // invoices the server stood at 530 MB, 120 of them alive. With this at 400, for some 4 % of the throughput.
+  setFlagsFromString('--heap-growing-percent=30');
   const program = new Command('twofold')
     .description('An order-management back end built on CQRS.')
     .version((JSON.parse(readFileSync(join(projectFolder, 'package.json'), 'utf8')) as { version: string }).version)
