@@ -210,6 +210,15 @@ export function eventLogContract(name: string, open: (t: TestContext) => Promise
     assert.equal(await log.head(), 1);
   });
 
+  test(`${name}: a batch that takes a key twice, or moves a checkpoint twice, cannot be recorded`, async (t) => {
+    const log = await open(t);
+    const key = { caller: 'operator', key: 'k', fingerprint: 'f', answer: {}, at };
+    await assert.rejects(log.append({ ...next('order-a', 1), keys: [key, key] }));
+    const move = { consumer: 'c', from: 0, to: 1 };
+    await assert.rejects(log.append({ ...next('order-a', 1), checkpoints: [move, move] }));
+    assert.equal(await log.head(), 0);
+  });
+
   test(`${name}: the tail tells of each append once, in order`, async (t) => {
     const log = await open(t);
     const heard: number[] = [];

@@ -43,6 +43,11 @@ export function openMemoryLog(source: string): EventLog {
       if (versions.has(`${event.stream}@${event.version}`))
         throw new Error(`${event.stream} has a version ${event.version} already`);
     }
+    const named = [
+      ...batch.keys.map((one) => keyOf(one.caller, one.key)),
+      ...batch.checkpoints.map((one) => one.consumer),
+    ];
+    if (new Set(named).size < named.length) throw new Error('a batch names a key or a consumer twice');
     const appended = batch.events.map((event, n): RecordedEvent => {
       versions.add(`${event.stream}@${event.version}`);
       const position = head + n + 1;

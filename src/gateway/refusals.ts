@@ -37,11 +37,15 @@ export function failureHandler(logger: Logger): (error: unknown, request: Fastif
       : (problemByFrameworkCode[String(code)] ?? problemByStatus[Number(statusCode)]);
     const problem: ProblemCode = known ?? 'internal';
     if (problems[problem].status >= 500) {
-      const { traceId } = traceOf(request);
-      logger.error(
-        { err: error, traceId, requestId: request.id, method: request.method, path: pathOf(request) },
-        problem,
-      );
+      const about = {
+        traceId: traceOf(request).traceId,
+        requestId: request.id,
+        method: request.method,
+        path: pathOf(request),
+      };
+      // A database that is down fails every request for the same known reason: no stack for each.
+      if (problem === 'internal') logger.error({ ...about, err: error }, problem);
+      else logger.warn({ ...about, reason: error instanceof Error ? error.message : String(error) }, problem);
     }
     answerProblem(request, reply, problem, problems[problem].explanation, {
       headers: isBodyWorthSkipping(request) ? [] : ['Connection', 'close'],

@@ -21,3 +21,14 @@ test('what the database refuses is its answer', async (t) => {
   const database = await testDatabase(t, []);
   await assert.rejects(database.query('wrong', 'select 1 / 0'), { code: '22012' });
 });
+
+test('a transaction in which a statement fails is not done, also when nobody looked at that statement', async (t) => {
+  const database = await testDatabase(t, []);
+  await assert.rejects(
+    database.transaction(async (sql) => {
+      await sql.query('fail', 'select 1 / 0').catch(() => {});
+    }),
+    /rolled back/,
+  );
+  assert.equal(await database.transaction(async () => 'done'), 'done');
+});

@@ -97,7 +97,9 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
       try {
         const result = await work(sqlOf(client));
         await begun;
-        await answered(client.query('commit'));
+        const { command } = await answered(client.query('commit'));
+        // PostgreSQL answers the commit of a transaction in which a statement has failed with a rollback.
+        if (command !== 'COMMIT') throw new Error('the transaction was rolled back, because a statement in it failed');
         return result;
       } catch (error) {
         await client.query('rollback').catch(() => {

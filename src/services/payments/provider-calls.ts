@@ -24,8 +24,8 @@ export type ProviderCallsOptions = {
   readonly reportTrouble: ReportTrouble;
 };
 
-/** After the n-th unclear answer; the last one repeats. Shorter than the look of the timers: at the next one. */
-const pausesMs = [200, 1_000, 200, 3_000, 10_000, 30_000, 60_000] as const;
+/** After the n-th unclear answer; the last one repeats. */
+const pausesMs = [200, 1_000, 3_000, 10_000, 30_000, 60_000] as const;
 
 const setsToWork = new Set<string>([
   'PaymentRequested',
@@ -113,12 +113,17 @@ export function startProviderCalls(options: ProviderCallsOptions): {
       case 'voided':
         return { type: 'RecordVoid' };
       case 'unknown':
-        return { type: 'RecordUnknown', detail: answer.detail, nextTryAt: nextTry(attempts) };
+        // After the last attempt it is time to void, and nothing to wait for.
+        return {
+          type: 'RecordUnknown',
+          detail: answer.detail,
+          nextTryAt: nextTry(attempts, attempts + 1 === attemptsMax),
+        };
     }
   }
 
-  const nextTry = (attempts: number): string => {
-    const pauseMs = pausesMs[Math.min(attempts, pausesMs.length - 1)]!;
+  const nextTry = (attempts: number, atOnce = false): string => {
+    const pauseMs = atOnce ? 0 : pausesMs[Math.min(attempts, pausesMs.length - 1)]!;
     return new Date(options.now() + pauseMs).toISOString();
   };
 
