@@ -103,7 +103,8 @@ async function load(forSeconds: number, into: typeof histograms | null): Promise
       let due = start + (rate > 0 ? (client * 1_000) / rate : 0);
       while (performance.now() < end) {
         if (rate > 0) {
-          if (due > performance.now()) await new Promise((resolve) => setTimeout(resolve, due - performance.now()));
+          const early = due - performance.now();
+          if (early > 0) await new Promise((resolve) => setTimeout(resolve, early));
         } else due = performance.now();
         if (Math.random() < readShare && placed.length > 0) await read(into?.reads, due);
         else await place(into, due);
