@@ -8,7 +8,6 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { TestContext } from 'node:test';
@@ -20,6 +19,7 @@ import { databaseOwners, loadSettings, type DatabaseOwner, type Settings } from 
 import { startSandboxProvider } from '#services/payments/sandbox-provider.ts';
 import { type ServiceName, startSystem } from '../src/system.ts';
 import { testDatabaseUrl } from './database.ts';
+import { freePort } from './free-port.ts';
 
 export type DatabaseUrls = Readonly<Record<DatabaseOwner, string>>;
 
@@ -377,13 +377,4 @@ function commandLine(pid: number): string {
   } catch {
     return '';
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }

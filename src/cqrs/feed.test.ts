@@ -3,6 +3,7 @@ import { test, type TestContext } from 'node:test';
 import type { Database } from '#platform/postgres.ts';
 import { testDatabase } from '../../tests/database.ts';
 import type { AppendBatch, EventLog, RecordedEvent } from './event-log.ts';
+import { feedContract } from './feed.contract.ts';
 import { type Feed, localFeed, remoteFeed } from './feed.ts';
 import { openMemoryLog } from './memory-log.ts';
 import { logSchemaFolders, openPostgresLog, postgresLogReader } from './postgres-log.ts';
@@ -75,6 +76,28 @@ async function untilListening(database: Database, before = 0): Promise<number> {
     if (listener !== undefined) return listener.pid;
   }
 }
+
+feedContract('local feed of a log in memory', async () => {
+  const log = openMemoryLog('orders.0');
+  return { feed: localFeed(log), append: (batch) => log.append(batch) };
+});
+
+feedContract('local feed of a log on PostgreSQL', async (t) => {
+  const log = await openPostgresLog({ database: await testDatabase(t, logSchemaFolders), source: 'orders.0' });
+  t.after(() => log.close());
+  return { feed: localFeed(log), append: (batch) => log.append(batch) };
+});
+
+feedContract('remote feed of a log on PostgreSQL', async (t) => {
+  const database = await testDatabase(t, logSchemaFolders);
+  const log = await openPostgresLog({ database, source: 'orders.0' });
+  const feed = remoteFeed(postgresLogReader(database, 'orders.0'), database);
+  t.after(async () => {
+    log.close();
+    await feed.close();
+  });
+  return { feed, append: (batch) => log.append(batch) };
+});
 
 test('a feed gives events in order from a position, up to the limit', async () => {
   const { log } = countedLog();
