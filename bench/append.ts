@@ -66,7 +66,7 @@ try {
   await assertDurable(database);
   await migrate(database, logSchemaFolders);
   const log = await openPostgresLog({ database, source: 'bench.0' });
-  const bus = createCommandBus({ log, now: Date.now });
+  const bus = createCommandBus({ log });
   const single = opened('single', 40);
   await single.query(
     'table',

@@ -1,8 +1,8 @@
 /** Something to try things on: put in by the same routes that clients use, on the very first start. */
-import { randomUUIDv7 } from 'node:crypto';
 import type { CommandRequest, CommandRoute, Route } from '#contracts/routes.ts';
 import type { Consumer } from '#cqrs/consumer.ts';
 import { mergePositions, type Positions } from '#cqrs/consistency-token.ts';
+import { systemPorts } from '#platform/ports.ts';
 
 const products = [
   { sku: 'TEA-EARL-GREY', name: 'Earl Grey, 100 g', amount: 690, quantity: 500 },
@@ -30,7 +30,7 @@ export async function seedDemoData(routes: readonly Route[], readSide: readonly 
   const command = async (method: string, url: string, params: object, body: object): Promise<Positions> => {
     const route = routes.find((one): one is CommandRoute => one.method === method && one.url === url);
     if (route === undefined) throw new Error(`demo data needs ${method} ${url}, which this process does not carry`);
-    const id = randomUUIDv7();
+    const id = systemPorts.newId();
     const request: CommandRequest = {
       params: params as Record<string, string>,
       body,

@@ -22,6 +22,7 @@ import { reportReady, startSupervisedProcess } from '#platform/supervised-proces
 import { banner } from './banner.ts';
 import { openDemoData, type DemoData } from './first-start.ts';
 import type { RunningSystem } from './system.ts';
+import { systemPorts } from '#platform/ports.ts';
 
 /** Of the 5 s within which Ctrl-C has stopped everything. */
 const systemStopTimeoutMs = 3_200;
@@ -147,7 +148,7 @@ function messageOf(error: unknown): string {
 }
 
 async function up(overrides: SettingsOverrides): Promise<void> {
-  const startedAt = performance.now();
+  const startedAt = systemPorts.elapsed();
   const settings = loadSettings(process.env, overrides);
   const logger = createLogger(settings.logLevel);
   const house = new House(logger, fail);
@@ -207,7 +208,7 @@ async function up(overrides: SettingsOverrides): Promise<void> {
         task: () => (demo as DemoData).seed(system as RunningSystem),
       },
     ]);
-    const seconds = ((performance.now() - startedAt) / 1_000).toFixed(1);
+    const seconds = ((systemPorts.elapsed() - startedAt) / 1_000).toFixed(1);
     console.log(
       banner({
         settings,

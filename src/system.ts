@@ -5,22 +5,25 @@
 import type { QueryRoute, Route } from '#contracts/routes.ts';
 import type { CommandServiceName, Service, ServiceParts } from '#contracts/service.ts';
 import { type CommandBus, createCommandBus } from '#cqrs/command-bus.ts';
-import { type Consumer, startProjections } from '#cqrs/consumer.ts';
+import type { Consumer } from '#cqrs/consumer.ts';
 import type { Positions } from '#cqrs/consistency-token.ts';
 import type { EventLog } from '#cqrs/event-log.ts';
 import { type Feed, localFeed, remoteFeed } from '#cqrs/feed.ts';
 import { checkpointSchemaFolder, forgetKeys, openPostgresLog, postgresLogReader } from '#cqrs/postgres-log.ts';
+import { startProjections } from '#cqrs/projections.ts';
 import { reachAll } from '#cqrs/progress.ts';
 import { startGateway } from '#gateway/server.ts';
 import { createMetrics } from '#operations/metrics.ts';
 import { assertDurable } from '#platform/embedded-postgres.ts';
 import type { Logger } from '#platform/logger.ts';
+import { systemPorts } from '#platform/ports.ts';
 import { migrate } from '#platform/migrations.ts';
 import { type Database, openDatabase } from '#platform/postgres.ts';
 import type { DatabaseOwner, Settings } from '#platform/settings.ts';
 import { catalogSchema, startCatalog } from '#services/catalog/service.ts';
 import { inventorySchema, startInventory } from '#services/inventory/service.ts';
 import { orderingSchema, startOrdering } from '#services/ordering/service.ts';
+import { createProviderClient } from '#services/payments/provider-client.ts';
 import { paymentsSchema, startPayments } from '#services/payments/service.ts';
 import { createReadModels, queriesSchema, type ReadModels, readsOptions } from '#services/queries/service.ts';
 import { seedDemoData } from './demo-data.ts';
@@ -66,6 +69,8 @@ const commandServices = ['catalog', 'ordering', 'inventory', 'payments'] as cons
 const sourceOf = (service: CommandServiceName): string => `${service}.0`;
 const requestsUnderWayMax = 20_000;
 const readConnectionsMax = 6;
+/** Calls to the payment provider under way at once. */
+const providerCallsMax = 256;
 const forgetKeysEveryMs = 600_000;
 const forgetKeysBatchMax = 20_000;
 
@@ -78,7 +83,6 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
   };
   const reportTrouble = (who: string, error: unknown): void =>
     logger.error({ err: error, who }, 'failed; will be tried again');
-  const now = (): number => Date.now();
 
   try {
     const databases = await openDatabases(options, stops);
@@ -88,7 +92,7 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
       const log = await openPostgresLog({ database: databases.get(name)!, source: sourceOf(name) });
       stops.push(() => log.close());
       logs.set(name, log);
-      buses.set(name, createCommandBus({ log, now }));
+      buses.set(name, createCommandBus({ log }));
     }
     const feedOf = feeds(databases, logs, stops);
     const running: Service[] = [];
@@ -98,7 +102,7 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
       const parts: ServiceParts = {
         log,
         bus: buses.get(name)!,
-        now,
+        ports: systemPorts,
         feedOf,
         headOf: (other) => (logs.get(other) ?? postgresLogReader(databases.get(other)!, sourceOf(other))).head(),
         reportTrouble,
@@ -225,7 +229,11 @@ function startService(
     case 'payments':
       return startPayments({
         ...parts,
-        providerUrl,
+        provider: createProviderClient({
+          url: providerUrl,
+          timeoutMs: settings.paymentTimeoutMs,
+          concurrencyMax: providerCallsMax,
+        }),
         timeoutMs: settings.paymentTimeoutMs,
         attemptsMax: settings.paymentAttemptsMax,
       });
@@ -295,14 +303,12 @@ function forgetOldKeys(
   retentionHours: number,
   reportTrouble: (who: string, error: unknown) => void,
 ): () => void {
-  const timer = setInterval(() => {
-    const before = new Date(Date.now() - retentionHours * 3_600_000).toISOString();
+  return systemPorts.every(forgetKeysEveryMs, () => {
+    const before = new Date(systemPorts.now() - retentionHours * 3_600_000).toISOString();
     for (const name of logs.keys()) {
       forgetKeys(databases.get(name)!, before, forgetKeysBatchMax).catch((error: unknown) =>
         reportTrouble(`keys of ${name}`, error),
       );
     }
-  }, forgetKeysEveryMs);
-  timer.unref();
-  return () => clearInterval(timer);
+  });
 }

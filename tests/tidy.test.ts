@@ -14,6 +14,7 @@ import {
   rulesNameEveryCase,
   sqlIsLowerCase,
   sqlTakesParameters,
+  timeComesFromPorts,
 } from './tidy/code-rules.ts';
 import { pathsTellTheRoom, roomsImportDownwards, rulesArePure } from './tidy/import-rules.ts';
 import {
@@ -73,7 +74,7 @@ rule(
       { 'src/services/ordering/http.ts': "export { a } from '../inventory/stock.ts';" },
     ],
     ['src/gateway/routes.ts:1', { 'src/gateway/routes.ts': "import { a } from '#services/ordering/order.ts';" }],
-    ['src/import/orders.ts:1', { 'src/import/orders.ts': "import { a } from '#platform/postgres.ts';" }],
+    ['src/import/orders.ts:1', { 'src/import/orders.ts': "import { a } from '#cqrs/feed.ts';" }],
     ['src/platform/http.ts:1', { 'src/platform/http.ts': "import { start } from '../system.ts';" }],
     ['src/main.ts:1', { 'src/main.ts': "import { testDatabase } from '../tests/database.ts';" }],
     ['src/main.ts:1', { 'src/main.ts': "import { a } from '#cqrs/feed.test.ts';" }],
@@ -126,6 +127,24 @@ rule(
   {
     'src/cqrs/feed.ts': "import { a } from './slots.ts';\nimport { b } from '#platform/postgres.ts';",
     'src/main.ts': "import { a } from './system.ts';\nimport { b } from './import/command.ts';",
+  },
+);
+
+rule(
+  'clock, timers and chance come from the ports',
+  timeComesFromPorts,
+  [
+    ['src/cqrs/feed.ts:1', { 'src/cqrs/feed.ts': 'const timer = setTimeout(() => {}, 10);' }],
+    ['src/cqrs/feed.ts:1', { 'src/cqrs/feed.ts': 'const at = new Date().toISOString();' }],
+    ['src/platform/house.ts:1', { 'src/platform/house.ts': 'const now = Date.now;' }],
+    ['src/main.ts:1', { 'src/main.ts': 'const begun = performance.now();' }],
+    ['src/gateway/a.ts:1', { 'src/gateway/a.ts': "import { setTimeout as delay } from 'node:timers/promises';" }],
+    ['src/services/a/http.ts:2', { 'src/services/a/http.ts': "import { b } from './b.ts';\nconst id = randomUUID();" }],
+  ],
+  {
+    'src/platform/ports.ts': 'export const now = () => Date.now();',
+    'src/cqrs/feed.ts': 'const at = new Date(ports.now()); // not Date.now()',
+    'src/cqrs/feed.test.ts': 'setTimeout(done, 10);',
   },
 );
 

@@ -4,6 +4,7 @@ import type { Consumer, ReportTrouble } from '#cqrs/consumer.ts';
 import type { EventLog } from '#cqrs/event-log.ts';
 import type { Feed } from '#cqrs/feed.ts';
 import type { Timers } from '#cqrs/timers.ts';
+import type { Ports } from '#platform/ports.ts';
 import type { CommandRoute } from './routes.ts';
 
 export type CommandServiceName = 'catalog' | 'ordering' | 'inventory' | 'payments';
@@ -11,8 +12,7 @@ export type CommandServiceName = 'catalog' | 'ordering' | 'inventory' | 'payment
 export type ServiceParts = {
   readonly log: EventLog;
   readonly bus: CommandBus;
-  /** Milliseconds since the epoch. */
-  readonly now: () => number;
+  readonly ports: Ports;
   /** A feed of another service's log. */
   feedOf(service: CommandServiceName): Feed;
   /** The head of another service's log, asked of its database. */

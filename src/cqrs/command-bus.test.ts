@@ -13,6 +13,7 @@ import {
 import { EngineError } from './errors.ts';
 import type { AppendBatch, EventLog } from './event-log.ts';
 import { openMemoryLog } from './memory-log.ts';
+import { systemPorts } from '#platform/ports.ts';
 
 type Account = { readonly balance: number; readonly entries: number };
 type Moved = { readonly type: 'Moved'; readonly data: { readonly by: Readonly<Record<string, number>> } };
@@ -52,7 +53,7 @@ const keyed = (key: string, fingerprint = 'f', caller = 'operator') => ({
 });
 
 const busOf = (log: EventLog, more: Partial<CommandBusOptions> = {}): CommandBus =>
-  createCommandBus({ log, now: () => instant, ...more });
+  createCommandBus({ log, ports: { ...systemPorts, now: () => instant }, ...more });
 
 /** The log in memory, with what the bus asks of it noted, and steps put before its own. */
 function watchedLog(before: { append?(batch: AppendBatch): void | Promise<void>; load?(): void } = {}) {

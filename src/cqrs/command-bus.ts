@@ -5,6 +5,7 @@
  * the state that the one before left, so a hot stream costs no more than many cold ones.
  */
 import { LRUCache } from 'lru-cache';
+import { type Ports, systemPorts, timeNow } from '#platform/ports.ts';
 import type { DomainEvent } from './decider.ts';
 import { EngineError } from './errors.ts';
 import type { AppendBatch, AppendResult, EventLog, NewEvent, Origin, RecordedEvent, StreamId } from './event-log.ts';
@@ -83,8 +84,7 @@ export type CommandBus = {
 
 export type CommandBusOptions = {
   readonly log: EventLog;
-  /** Milliseconds since the epoch. */
-  readonly now: () => number;
+  readonly ports?: Ports;
   readonly batchWorksMax?: number;
   readonly queueWorksMax?: number;
   readonly cachedStreamsMax?: number;
@@ -133,7 +133,7 @@ type Decided = {
 
 /** The bus of one log. Several buses, in several processes, may share a log; being alone only makes it faster. */
 export function createCommandBus(options: CommandBusOptions): CommandBus {
-  const { log } = options;
+  const { log, ports = systemPorts } = options;
   const batchWorksMax = options.batchWorksMax ?? 1_000;
   const queueWorksMax = options.queueWorksMax ?? 20_000;
   const cache = new LRUCache<StreamId, Stored>({ max: options.cachedStreamsMax ?? 20_000 });
@@ -221,7 +221,7 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
 
   /** Decides one after the other. A command that throws fails alone and leaves no trace in the view. */
   async function decideAll(batch: readonly Queued[], view: View): Promise<Decided[]> {
-    const now = new Date(options.now()).toISOString();
+    const now = timeNow(ports);
     const decided: Decided[] = [];
     for (const queued of batch) {
       try {
@@ -325,7 +325,7 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
   async function runAlone(queued: Queued): Promise<void> {
     const streams = new Map<StreamId, unknown>();
     for (const { type, id } of queued.work.reads) streams.set(streamId(type.name, id), type.initial);
-    const now = new Date(options.now()).toISOString();
+    const now = timeNow(ports);
     for (let attempt = 1; ; attempt += 1) {
       const view: View = new Map();
       let decided: Decided | null = null;
@@ -358,7 +358,7 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
         if (!running) {
           running = true;
           // What arrives in the same turn of the event loop joins the first batch.
-          setImmediate(() => void run());
+          ports.soon(() => void run());
         }
       });
     },

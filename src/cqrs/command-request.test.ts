@@ -5,6 +5,7 @@ import { type AnswerOrRefusal, type ClientCommand, executeForClient, staleVersio
 import { EngineError } from './errors.ts';
 import type { EventLog } from './event-log.ts';
 import { openMemoryLog } from './memory-log.ts';
+import { systemPorts } from '#platform/ports.ts';
 
 const counter: StreamType<number> = { name: 'counter', initial: 0, evolve: (count) => count + 1 };
 const refused = { code: 'order-exists', detail: 'No.', skus: ['tea'] };
@@ -17,7 +18,7 @@ const count = (scope: Scope): AnswerOrRefusal => {
 };
 
 function clientOf(log: EventLog = openMemoryLog(source)) {
-  const bus = createCommandBus({ log, now: () => Date.parse('2026-01-01T00:00:00Z') });
+  const bus = createCommandBus({ log, ports: { ...systemPorts, now: () => Date.parse('2026-01-01T00:00:00Z') } });
   let requests = 0;
   const ask = (run: (scope: Scope) => AnswerOrRefusal, more: Partial<ClientCommand> & { key?: string } = {}) => {
     requests += 1;

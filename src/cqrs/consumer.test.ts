@@ -3,13 +3,16 @@ import { test, type TestContext } from 'node:test';
 import type { Database } from '#platform/postgres.ts';
 import { testDatabase } from '../../tests/database.ts';
 import { type CommandBus, createCommandBus, type StreamType } from './command-bus.ts';
-import { type Consumer, type Reactions, startProjections, startReactions } from './consumer.ts';
+import type { Consumer } from './consumer.ts';
 import { EngineError } from './errors.ts';
 import type { EventLog, Origin, RecordedEvent } from './event-log.ts';
 import { type Feed, localFeed } from './feed.ts';
 import { openMemoryLog } from './memory-log.ts';
 import { checkpointSchemaFolder } from './postgres-log.ts';
 import type { Projection } from './projection.ts';
+import { startProjections } from './projections.ts';
+import { type Reactions, startReactions } from './reactions.ts';
+import { systemPorts } from '#platform/ports.ts';
 
 /** Long enough to fail a test that waits it out. */
 const foreverMs = 30_000;
@@ -68,7 +71,8 @@ const count: Reactions = {
       scope.record(tally, 'all', { type: 'Counted', data: { order: data.order } }),
   },
 };
-const busOf = (log: EventLog): CommandBus => createCommandBus({ log, now: () => Date.parse('2026-01-01T00:00:00Z') });
+const busOf = (log: EventLog): CommandBus =>
+  createCommandBus({ log, ports: { ...systemPorts, now: () => Date.parse('2026-01-01T00:00:00Z') } });
 
 /** A service that counts the orders of another one. */
 function counting(t: TestContext, own: EventLog = openMemoryLog('stock.0')) {

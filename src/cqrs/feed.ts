@@ -4,6 +4,7 @@
  * process, else from its database. A signal only wakes it; the poll is what it can rely on.
  */
 import type { Client } from 'pg';
+import { type Ports, sleep, systemPorts } from '#platform/ports.ts';
 import type { Database, PinnedConnection } from '#platform/postgres.ts';
 import type { LogReader, RecordedEvent } from './event-log.ts';
 import { wakeChannel } from './postgres-log.ts';
@@ -25,8 +26,8 @@ const pollEveryMs = 1_000;
 const listenRetryMs = 1_000;
 
 /** The feed of a log that is written in this process. */
-export function localFeed(log: LogReader & { readonly tail: Tail }): Feed {
-  const heard = new Progress();
+export function localFeed(log: LogReader & { readonly tail: Tail }, ports: Ports = systemPorts): Feed {
+  const heard = new Progress(0, ports);
   log.tail.onPush((events) => heard.advance(events.at(-1)!.position));
   return directFeed(
     log,
@@ -64,7 +65,7 @@ export function remoteFeed(log: LogReader, database: Database): Feed {
         connection = null;
         pinned.release(true);
       }
-      if (!closed) await new Promise((resolve) => setTimeout(resolve, listenRetryMs));
+      if (!closed) await sleep(systemPorts, listenRetryMs);
     }
   }
   void listen();

@@ -1,4 +1,5 @@
 /** The event log on PostgreSQL: one database per shard, one round trip per batch. */
+import { sleep, systemPorts } from '#platform/ports.ts';
 import { type Database, DatabaseUnavailable, type PinnedConnection, type Sql } from '#platform/postgres.ts';
 import { EngineError } from './errors.ts';
 import type {
@@ -51,7 +52,7 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
   const reader = postgresLogReader(database, source);
   const appendTimeoutMs = options.appendTimeoutMs ?? 15_000;
   let writer: Promise<PinnedConnection> | null = null;
-  let wakeTimer: NodeJS.Timeout | null = null;
+  let cancelWake: (() => void) | null = null;
   let lastTurn: Promise<unknown> = Promise.resolve();
 
   /** One transaction at a time on the writer's connection. */
@@ -82,12 +83,12 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
 
   /** NOTIFY takes a lock on commit that all databases share, so it is sent at most once per interval, for all batches in it. */
   function wakeOthers(): void {
-    wakeTimer ??= setTimeout(() => {
-      wakeTimer = null;
+    cancelWake ??= systemPorts.after(wakeEveryMs, () => {
+      cancelWake = null;
       database
         .query('wake', `select set_config('synchronous_commit', 'off', true), pg_notify($1, '')`, [wakeChannel])
         .catch(() => {});
-    }, wakeEveryMs);
+    });
   }
 
   /**
@@ -95,12 +96,12 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
    * batch that was being recorded is then looked for before it is sent again.
    */
   async function untilKnown(attempt: Attempt): Promise<AppendResult> {
-    const giveUpAt = performance.now() + appendTimeoutMs;
+    const giveUpAt = systemPorts.elapsed() + appendTimeoutMs;
     let inDoubt: AppendBatch | null = null;
     for (;;) {
       try {
         const connection = await (writer ??= openWriter().catch(forgetWriter));
-        const left = giveUpAt - performance.now();
+        const left = giveUpAt - systemPorts.elapsed();
         const doubtful = inDoubt;
         const committedAt = doubtful === null ? null : await within(left, findCommitted(connection, doubtful));
         if (doubtful !== null && committedAt !== null)
@@ -113,22 +114,22 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
       } catch (error) {
         if (!(error instanceof DatabaseUnavailable) && !isTransient(error)) throw error;
         dropWriter();
-        if (performance.now() > giveUpAt) throw unavailable(error);
-        await pause();
+        if (systemPorts.elapsed() > giveUpAt) throw unavailable(error);
+        await sleep(systemPorts, retryPauseMs);
       }
     }
   }
 
   /** A question may be asked again until the database answers. */
   async function untilAnswered<T>(ask: () => Promise<T>): Promise<T> {
-    const giveUpAt = performance.now() + appendTimeoutMs;
+    const giveUpAt = systemPorts.elapsed() + appendTimeoutMs;
     for (;;) {
       try {
         return await ask();
       } catch (error) {
         if (!(error instanceof DatabaseUnavailable)) throw error;
-        if (performance.now() > giveUpAt) throw unavailable(error);
-        await pause();
+        if (systemPorts.elapsed() > giveUpAt) throw unavailable(error);
+        await sleep(systemPorts, retryPauseMs);
       }
     }
   }
@@ -184,7 +185,7 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
     },
 
     close() {
-      if (wakeTimer !== null) clearTimeout(wakeTimer);
+      cancelWake?.();
       void writer?.then(
         (pinned) => pinned.release(),
         () => {},
@@ -228,8 +229,6 @@ export function postgresLogReader(database: Database, source: string): LogReader
     },
   };
 }
-
-const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, retryPauseMs));
 
 type Sent = { readonly values: (string | null)[]; readonly eventBytes: number[] };
 type SendResult = { readonly head: number } | Extract<AppendResult, { conflicts: unknown }>;
@@ -393,11 +392,10 @@ const isTransient = (error: unknown): boolean => transientStates.has(String((err
 /** Rejects after `ms`: a database that does not answer at all is as good as a broken connection. */
 async function within<T>(ms: number, answer: Promise<T>): Promise<T> {
   const { promise: tooLate, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(
-    () => reject(new DatabaseUnavailable(`no answer from the database within ${Math.round(ms)} ms`)),
-    Math.max(ms, 0),
+  const cancel = systemPorts.after(Math.max(ms, 0), () =>
+    reject(new DatabaseUnavailable(`no answer from the database within ${Math.round(ms)} ms`)),
   );
-  return Promise.race([answer, tooLate]).finally(() => clearTimeout(timer));
+  return Promise.race([answer, tooLate]).finally(cancel);
 }
 
 /** Forgets up to `limit` idempotency keys from before `before` (RFC 3339); resolves to how many. */

@@ -6,7 +6,7 @@ import { openPostgresLog } from './postgres-log.ts';
 const [url, number, wanted] = process.argv.slice(2) as [string, string, string];
 const database = openDatabase(url, { applicationName: `writer ${number}` });
 const log = await openPostgresLog({ database, source: 'orders.0' });
-const bus = createCommandBus({ log, now: Date.now });
+const bus = createCommandBus({ log });
 const own: StreamType<number> = { name: 'own', initial: 0, evolve: (state) => state + 1 };
 const shared: StreamType<number> = { name: 'shared', initial: 0, evolve: (state) => state + 1 };
 const origin = { actor: `writer-${number}`, correlationId: 'c', causationId: 'r' };

@@ -1,15 +1,18 @@
 /** How far something has come in a log, and who waits for it to come further. Waiters are woken, not polled. */
+import { type Ports, systemPorts } from '#platform/ports.ts';
 
 const waitersMax = 10_000;
 
 type Waiter = { readonly position: number; readonly done: (reached: boolean) => void };
 
 export class Progress {
+  readonly #ports: Ports;
   #position: number;
   #waiters = new Set<Waiter>();
 
-  constructor(position = 0) {
+  constructor(position = 0, ports: Ports = systemPorts) {
     this.#position = position;
+    this.#ports = ports;
   }
 
   get position(): number {
@@ -42,12 +45,12 @@ export class Progress {
       const waiter: Waiter = {
         position,
         done: (reached) => {
-          clearTimeout(timer);
+          cancel();
           this.#waiters.delete(waiter);
           resolve(reached);
         },
       };
-      const timer = setTimeout(() => waiter.done(false), waitMs);
+      const cancel = this.#ports.after(waitMs, () => waiter.done(false));
       this.#waiters.add(waiter);
     });
   }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { suite, test, type TestContext } from 'node:test';
 import type { EventLog } from './event-log.ts';
+import { systemPorts } from '#platform/ports.ts';
 import { openMemoryLog } from './memory-log.ts';
 import { startTimers, type Timers, type WhenDue } from './timers.ts';
 
@@ -47,7 +48,7 @@ function timersUnderTest(t: TestContext, log: EventLog = openMemoryLog('orders.0
     run(whenDue: WhenDue = {}): Timers {
       const timers = startTimers({
         log: watched,
-        now: () => now,
+        ports: { ...systemPorts, now: () => now },
         whenDue: { order: async (id) => void told.push(id), ...whenDue },
         reportTrouble: (who, error) => troubles.push(`${who}: ${(error as Error).message}`),
       });

@@ -3,8 +3,8 @@
  * transaction: it cannot be lost, needs no cancelling, and a completion that came first has removed
  * it. When it is due, the service is told; what it then decides is fenced by the stream's version.
  */
-import type { StreamId } from './event-log.ts';
-import type { EventLog } from './event-log.ts';
+import { type Ports, systemPorts, timeNow } from '#platform/ports.ts';
+import type { EventLog, StreamId } from './event-log.ts';
 import { entityOf } from './event-log.ts';
 import type { ReportTrouble } from './consumer.ts';
 
@@ -23,11 +23,11 @@ const dueStreamsMax = 500;
 /** Looks for streams that are due, and tells `whenDue`, one call per stream, all of a look at once. */
 export function startTimers(options: {
   readonly log: EventLog;
-  readonly now: () => number;
+  readonly ports?: Ports;
   readonly whenDue: WhenDue;
   readonly reportTrouble: ReportTrouble;
 }): Timers {
-  const { log, whenDue } = options;
+  const { log, whenDue, ports = systemPorts } = options;
   const name = `timers-of-${log.source}`;
   let overdue = 0;
   let stopping = false;
@@ -41,7 +41,7 @@ export function startTimers(options: {
   };
 
   async function look(): Promise<void> {
-    const due = await log.due(new Date(options.now()).toISOString(), dueStreamsMax);
+    const due = await log.due(timeNow(ports), dueStreamsMax);
     overdue = due.length;
     const told = await Promise.allSettled(due.map(({ stream }) => tell(stream)));
     for (const one of told) if (one.status === 'rejected') options.reportTrouble(name, one.reason);
@@ -51,9 +51,9 @@ export function startTimers(options: {
     while (!stopping) {
       await look().catch((error: unknown) => options.reportTrouble(name, error));
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, lookEveryMs);
+        const cancel = ports.after(lookEveryMs, resolve);
         wake = () => {
-          clearTimeout(timer);
+          cancel();
           resolve();
         };
         if (stopping) wake();

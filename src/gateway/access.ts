@@ -4,6 +4,7 @@ import { LRUCache } from 'lru-cache';
 import { ID_PATTERN } from '#contracts/values.ts';
 import type { ProblemCode } from '#contracts/problems.ts';
 import type { Caller } from '#contracts/routes.ts';
+import { systemPorts } from '#platform/ports.ts';
 
 export type AccessOptions = {
   readonly secret?: string | undefined;
@@ -47,7 +48,7 @@ export function openAccess(options: AccessOptions): Access {
     }
     const identity = identityOf(claims);
     if ('caller' in identity) {
-      verified.set(token, { identity, untilMs: Math.min(claims.exp! * 1_000, Date.now() + verifiedMsMax) });
+      verified.set(token, { identity, untilMs: Math.min(claims.exp! * 1_000, systemPorts.now() + verifiedMsMax) });
     }
     return identity;
   }
@@ -58,7 +59,7 @@ export function openAccess(options: AccessOptions): Access {
       const token = BEARER.exec(authorization)?.[1];
       if (token === undefined) return invalid('The Authorization header is not `Bearer <JWT>`.');
       const known = verified.get(token);
-      if (known !== undefined && Date.now() < known.untilMs) return known.identity;
+      if (known !== undefined && systemPorts.now() < known.untilMs) return known.identity;
       return verifyAndKeep(token);
     },
   };

@@ -1,6 +1,5 @@
 /** The one door: every HTTP request comes in here, and every answer, whatever happened, leaves from here. */
 import type { Socket } from 'node:net';
-import { randomUUIDv7 } from 'node:crypto';
 import { STATUS_CODES } from 'node:http';
 import helmet from '@fastify/helmet';
 import rateLimit from '@fastify/rate-limit';
@@ -24,6 +23,7 @@ import { queryHandler } from './queries.ts';
 import { failureHandler } from './refusals.ts';
 import { compileSchema } from './schema-compiler.ts';
 import { continueTrace } from './trace-context.ts';
+import { systemPorts } from '#platform/ports.ts';
 
 export type GatewayOptions = {
   readonly routes: readonly Route[];
@@ -108,7 +108,7 @@ function createServer(requestTimeoutMs: number, answerFailure: ReturnType<typeof
     routerOptions: { maxParamLength: headerBytesMax },
     genReqId: (raw) => {
       const sent = raw.headers['x-request-id'];
-      return typeof sent === 'string' && REQUEST_ID.test(sent) ? sent : randomUUIDv7();
+      return typeof sent === 'string' && REQUEST_ID.test(sent) ? sent : systemPorts.newId();
     },
     frameworkErrors: answerFailure,
     clientErrorHandler: answerClientError,
@@ -219,15 +219,15 @@ function answerClientError(
     `Content-Length: ${Buffer.byteLength(body)}`,
     'Cache-Control: no-store',
     'X-Content-Type-Options: nosniff',
-    `X-Request-Id: ${randomUUIDv7()}`,
-    `Date: ${new Date().toUTCString()}`,
+    `X-Request-Id: ${systemPorts.newId()}`,
+    `Date: ${new Date(systemPorts.now()).toUTCString()}`,
     'Connection: close',
   ];
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
   // What is still on its way is thrown away for a moment: closing at once would take the answer with it.
   socket.resume();
-  const closing = setTimeout(() => socket.destroy(), lingerMs);
-  socket.once('close', () => clearTimeout(closing));
+  const cancel = systemPorts.after(lingerMs, () => socket.destroy());
+  socket.once('close', cancel);
 }
 
 const lingerMs = 1_000;
@@ -240,12 +240,12 @@ const problemByParserCode: { readonly [code: string]: ProblemCode } = {
 
 async function stop(app: FastifyInstance, timeoutMs: number): Promise<void> {
   // A connection that was busy when closing began goes idle later, and would stay open for its client.
-  const closingIdle = setInterval(() => app.server.closeIdleConnections(), closeIdleEveryMs);
-  const closingAll = setTimeout(() => app.server.closeAllConnections(), timeoutMs);
+  const stopClosingIdle = systemPorts.every(closeIdleEveryMs, () => app.server.closeIdleConnections());
+  const cancelClosingAll = systemPorts.after(timeoutMs, () => app.server.closeAllConnections());
   try {
     await app.close();
   } finally {
-    clearInterval(closingIdle);
-    clearTimeout(closingAll);
+    stopClosingIdle();
+    cancelClosingAll();
   }
 }

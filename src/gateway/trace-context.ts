@@ -1,6 +1,6 @@
 /** W3C trace context: the trace a request belongs to, from its `traceparent` header or new. */
-import { randomBytes } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
+import { systemPorts } from '#platform/ports.ts';
 
 export type Trace = { readonly traceId: string; readonly traceparent: string };
 
@@ -19,9 +19,9 @@ export function traceOf(request: FastifyRequest): Trace {
 export function continueTrace(traceparent: unknown): Trace {
   const parts = typeof traceparent === 'string' ? TRACEPARENT.exec(traceparent) : null;
   const known = parts !== null && isTrace(parts) ? parts : null;
-  const traceId = known?.[2] ?? randomBytes(16).toString('hex');
+  const traceId = known?.[2] ?? systemPorts.randomHex(16);
   const flags = known?.[4] ?? '00';
-  return { traceId, traceparent: `00-${traceId}-${randomBytes(8).toString('hex')}-${flags}` };
+  return { traceId, traceparent: `00-${traceId}-${systemPorts.randomHex(8)}-${flags}` };
 }
 
 // Version, trace, span, flags; versions after 00 may have more.

@@ -19,6 +19,7 @@ import { OrderReader } from './order-reader.ts';
 import { type ImportPlan, planImport } from './order-plan.ts';
 import { Progress } from './progress.ts';
 import { ShopClient } from './shop-client.ts';
+import { systemPorts } from '#platform/ports.ts';
 
 /**
  * The command as Commander takes it. Sets `process.exitCode`: 0 when everything is there and equal to the
@@ -103,12 +104,12 @@ async function importPlan(
   const onSignal = (signal: NodeJS.Signals): void => {
     process.exitCode = signal === 'SIGINT' ? 130 : 143;
     if (stop.signal.aborted) {
-      if (performance.now() - stoppedMs < againMsMin) return;
+      if (systemPorts.elapsed() - stoppedMs < againMsMin) return;
       journal.flush();
       process.exit();
     }
     progress.say('stopping: waiting for the answers under way (again to stop at once)');
-    stoppedMs = performance.now();
+    stoppedMs = systemPorts.elapsed();
     stop.abort();
   };
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, onSignal);

@@ -8,6 +8,7 @@ import type { ImportPlan } from './order-plan.ts';
 import { pause } from './pause.ts';
 import { poundsOf } from './pence.ts';
 import type { Progress } from './progress.ts';
+import { systemPorts } from '#platform/ports.ts';
 
 export type CheckSettings = {
   /** Pieces of every product as given to the import; null where stock was what the file's orders ask for. */
@@ -47,9 +48,9 @@ export async function checkImport(
   reader: OrderReader,
   settings: CheckSettings,
 ): Promise<CheckOutcome> {
-  const beganMs = performance.now();
+  const beganMs = systemPorts.elapsed();
   const found = await settledOrders(plan.orders.length - refused.length, reader, settings);
-  const settleMs = performance.now() - beganMs;
+  const settleMs = systemPorts.elapsed() - beganMs;
   const completed = [...found.orders.values()].filter(({ status }) => status === 'completed');
   const foundByMonth = sumByMonth(completed);
   const ordersByStatus = countByStatus(plan, refused, found);
@@ -84,7 +85,7 @@ async function settledOrders(asked: number, reader: OrderReader, settings: Check
   };
   progress.begin('completed', asked);
   let seen = '';
-  let changedMs = performance.now();
+  let changedMs = systemPorts.elapsed();
   for (let pollMs = pollMsMin; ; pollMs = Math.min(pollMs * 2, pollMsMax)) {
     const glance = await reader.glance();
     progress.reach(glance.completed);
@@ -98,8 +99,8 @@ async function settledOrders(asked: number, reader: OrderReader, settings: Check
       progress.reach(settled);
     }
     const now = JSON.stringify([glance, settled]);
-    if (now !== seen) changedMs = performance.now();
-    else if (performance.now() - changedMs > patienceMs) return readAll();
+    if (now !== seen) changedMs = systemPorts.elapsed();
+    else if (systemPorts.elapsed() - changedMs > patienceMs) return readAll();
     seen = now;
     await pause(settled > 0 ? Math.min(rereadMs, patienceMs) : pollMs, stop);
     if (stop.aborted) throw new Interrupted();
@@ -194,10 +195,10 @@ async function reportDifferences(
   reader: OrderReader,
   { patienceMs, stop }: CheckSettings,
 ): Promise<Difference[]> {
-  const beganMs = performance.now();
+  const beganMs = systemPorts.elapsed();
   for (;;) {
     const differences = monthDifferences('in the sales report', completed, await reader.salesReport());
-    if (differences.length === 0 || performance.now() - beganMs > Math.min(reportMsMax, patienceMs) || stop.aborted)
+    if (differences.length === 0 || systemPorts.elapsed() - beganMs > Math.min(reportMsMax, patienceMs) || stop.aborted)
       return differences;
     await pause(pollMsMax, stop);
   }

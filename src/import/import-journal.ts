@@ -5,6 +5,7 @@
  */
 import { appendFileSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { ImportError } from './import-error.ts';
+import { systemPorts } from '#platform/ports.ts';
 
 const flushAfterMs = 250;
 const linesPerFlushMax = 500;
@@ -16,7 +17,7 @@ export class ImportJournal {
   #setUp: boolean;
   #unwritten = '';
   #unwrittenLines = 0;
-  #timer: NodeJS.Timeout | undefined;
+  #cancelFlush: (() => void) | undefined;
   #failure: string | null = null;
 
   /**
@@ -76,8 +77,8 @@ export class ImportJournal {
   }
 
   flush(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+    this.#cancelFlush?.();
+    this.#cancelFlush = undefined;
     const text = this.#unwritten;
     this.#unwritten = '';
     this.#unwrittenLines = 0;
@@ -96,7 +97,7 @@ export class ImportJournal {
     this.#unwritten += `${line}\n`;
     this.#unwrittenLines += 1;
     if (this.#unwrittenLines >= linesPerFlushMax) this.flush();
-    else this.#timer ??= setTimeout(() => this.flush(), flushAfterMs);
+    else this.#cancelFlush ??= systemPorts.after(flushAfterMs, () => this.flush());
   }
 
   #write(text: string): void {

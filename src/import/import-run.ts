@@ -6,6 +6,7 @@ import { currency, type ImportPlan, orderBody, type PlannedOrder, type PlannedPr
 import { pause } from './pause.ts';
 import type { Progress } from './progress.ts';
 import { accepted, refusalText, type ShopClient, type ShopRequest } from './shop-client.ts';
+import { systemPorts } from '#platform/ports.ts';
 
 export type RunSettings = {
   /** Requests under way at once. */
@@ -53,14 +54,14 @@ export async function runImport(
   const open = plan.orders.filter((order) => !journal.acknowledged.has(order.orderId));
   const resumed = plan.orders.length - open.length;
   if (resumed > 0) progress.say(`resuming: ${resumed} of ${plan.orders.length} orders were acknowledged before`);
-  const beganMs = performance.now();
+  const beganMs = systemPorts.elapsed();
   // Without an order to look for, nothing shows that this server is the one that was set up.
   const stocked = journal.setUp && resumed > 0;
   const known = stocked ? undefined : await setUp(plan, shop, settings);
   if (!stocked) journal.markSetUp();
-  const setUpMs = performance.now() - beganMs;
+  const setUpMs = systemPorts.elapsed() - beganMs;
   const orders = await sendOrders(plan, open, shop, journal, settings, known);
-  return { ...orders, resumed, setUpMs, ordersMs: performance.now() - beganMs - setUpMs };
+  return { ...orders, resumed, setUpMs, ordersMs: systemPorts.elapsed() - beganMs - setUpMs };
 }
 
 /** Whether the server still has a sample of the orders it acknowledged: it may be a new one at the old address. */
@@ -154,14 +155,14 @@ async function sendOrders(
   const refused: RefusedOrder[] = [];
   let consistencyToken = known;
   let sent = 0;
-  const beganMs = performance.now();
+  const beganMs = systemPorts.elapsed();
   const firstMs = open[0]?.placedAtMs ?? 0;
   if (open.length === 0) return { sent, refused, consistencyToken };
   progress.begin('orders', open.length);
   try {
     await startInOrder(open, inFlightMax, stop, async (order) => {
       if (speed !== null) {
-        await pause((order.placedAtMs - firstMs) / speed - (performance.now() - beganMs), stop);
+        await pause((order.placedAtMs - firstMs) / speed - (systemPorts.elapsed() - beganMs), stop);
         if (stop.aborted) throw new Interrupted();
       }
       const answer = await shop.send({

@@ -1,4 +1,5 @@
 /** Where a long piece of work stands: a bar that redraws itself on a terminal, a line now and then elsewhere. */
+import { systemPorts } from '#platform/ports.ts';
 
 const redrawMsMin = 100;
 const plainLineMsMin = 5_000;
@@ -22,7 +23,7 @@ export class Progress {
     this.#label = label;
     this.#total = total;
     this.#done = 0;
-    this.#sinceMs = performance.now();
+    this.#sinceMs = systemPorts.elapsed();
     this.#show(0);
   }
 
@@ -53,7 +54,7 @@ export class Progress {
   }
 
   #show(waitMs: number): void {
-    const nowMs = performance.now();
+    const nowMs = systemPorts.elapsed();
     if (nowMs - this.#shownMs < waitMs) return;
     this.#shownMs = nowMs;
     const text = this.#text(nowMs);

@@ -15,6 +15,7 @@ import {
 import { Agent as TlsAgent, request as httpsRequest } from 'node:https';
 import { ImportError, Interrupted } from './import-error.ts';
 import { pause } from './pause.ts';
+import { systemPorts } from '#platform/ports.ts';
 
 export type ShopRequest = {
   readonly method: 'GET' | 'PUT' | 'POST';
@@ -91,14 +92,14 @@ export class ShopClient {
    */
   async send(request: ShopRequest): Promise<Answer> {
     const body = request.body === undefined ? undefined : Buffer.from(JSON.stringify(request.body));
-    const beganMs = performance.now();
+    const beganMs = systemPorts.elapsed();
     let { idempotencyKey } = request;
     for (let tries = 0; ; tries++) {
       const outcome = await this.#once({ ...request, idempotencyKey }, body);
       const arriving =
         !(outcome instanceof Error) &&
         request.mayArrive?.includes(outcome.code ?? '') === true &&
-        performance.now() - beganMs < (request.arrivalMsMax ?? arrivalMsDefault);
+        systemPorts.elapsed() - beganMs < (request.arrivalMsMax ?? arrivalMsDefault);
       if (arriving && request.idempotencyKey !== undefined) idempotencyKey = `${request.idempotencyKey}.${tries + 2}`;
       const trouble = arriving ? refusalText(outcome) : troubleOf(outcome);
       if (trouble === null && !(outcome instanceof Error)) {
@@ -119,7 +120,7 @@ export class ShopClient {
   }
 
   #endure(trouble: string): void {
-    const nowMs = performance.now();
+    const nowMs = systemPorts.elapsed();
     this.#troubleSinceMs ??= nowMs;
     const { origin } = this.#settings.url;
     if (nowMs - this.#troubleSinceMs > this.#settings.patienceMs) {
@@ -219,4 +220,4 @@ function assertLetIn(method: string, answer: Answer): void {
 
 /** Doubles from try to try, with jitter so that those who failed together do not come back together. */
 const backOffMs = (tries: number): number =>
-  Math.min(backOffMsMin * 2 ** Math.min(tries, 10), backOffMsMax) * (0.5 + Math.random() / 2);
+  Math.min(backOffMsMin * 2 ** Math.min(tries, 10), backOffMsMax) * (0.5 + systemPorts.random() / 2);

@@ -24,13 +24,13 @@ import {
   truncateSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { lockFolder } from './folder-lock.ts';
 import type { Logger } from './logger.ts';
 import { environment, findPostgresHome, NoPostgresHere, type PostgresHome } from './postgres-home.ts';
 import { clearLeftovers, PostgresFailed, socketPort } from './postgres-leftovers.ts';
 import { openDatabase, type Sql } from './postgres.ts';
+import { sleep, systemPorts } from './ports.ts';
 
 export type EmbeddedPostgresOptions = {
   /** Made when it does not exist. */
@@ -233,7 +233,7 @@ class Server {
   readonly #home: PostgresHome;
   readonly #options: EmbeddedPostgresOptions;
   readonly #logFile: string;
-  readonly #logCheck: NodeJS.Timeout;
+  readonly #stopLogCheck: () => void;
   #child: ChildProcess | null = null;
   #launching: Promise<void> | null = null;
   #stopping = false;
@@ -243,7 +243,7 @@ class Server {
     this.#home = home;
     this.#options = options;
     this.#logFile = join(home.location, 'postgres.log');
-    this.#logCheck = setInterval(() => this.#capLog(), logCheckIntervalMs).unref();
+    this.#stopLogCheck = systemPorts.every(logCheckIntervalMs, () => this.#capLog());
   }
 
   get pid(): number {
@@ -262,7 +262,7 @@ class Server {
   }
 
   async stop(withinMs = fastStopTimeoutMs): Promise<void> {
-    clearInterval(this.#logCheck);
+    this.#stopLogCheck();
     this.signal('SIGINT');
     await this.#launching?.catch(() => {});
     const child = this.#child;
@@ -277,7 +277,7 @@ class Server {
   }
 
   async #launch(signal: AbortSignal | undefined): Promise<void> {
-    const orphansDeadline = Date.now() + orphansTimeoutMs;
+    const orphansDeadline = systemPorts.now() + orphansTimeoutMs;
     for (;;) {
       await clearLeftovers(this.#home);
       this.#capLog();
@@ -294,12 +294,12 @@ class Server {
       signal?.throwIfAborted();
       const log = readFileSync(this.#logFile, 'utf8').slice(logStart);
       const orphaned = /pre-existing shared memory block|lock file ".*" already exists/.test(log);
-      if (!orphaned || Date.now() > orphansDeadline) {
+      if (!orphaned || systemPorts.now() > orphansDeadline) {
         throw new PostgresFailed(
           `PostgreSQL in ${this.#home.location} did not start: ${failure ?? 'it ended at once.'}\n${tail(log)}`,
         );
       }
-      await delay(200);
+      await sleep(systemPorts, 200);
     }
   }
 
@@ -331,15 +331,15 @@ class Server {
       child.once('error', (error) => resolve(void (ended = error.message)));
       child.once('exit', (code, killedBy) => resolve(void (ended = `it ended with ${killedBy ?? `code ${code}`}.`)));
     });
-    const deadline = Date.now() + startTimeoutMs;
+    const deadline = systemPorts.now() + startTimeoutMs;
     while (ended === null) {
       if (await answers(urlOf(this.#home, 'postgres'))) return null;
-      if (signal?.aborted || Date.now() > deadline) {
+      if (signal?.aborted || systemPorts.now() > deadline) {
         child.kill('SIGQUIT');
         await end;
         return `it did not answer within ${startTimeoutMs / 1_000} s.`;
       }
-      await Promise.race([end, delay(pollIntervalMs)]);
+      await Promise.race([end, sleep(systemPorts, pollIntervalMs)]);
     }
     return ended;
   }
@@ -347,7 +347,7 @@ class Server {
   #died(how: string): void {
     this.#child = null;
     if (this.#stopping) return;
-    const now = Date.now();
+    const now = systemPorts.now();
     this.#deaths = [...this.#deaths.filter((at) => at > now - 60_000), now];
     if (this.#deaths.length > restartsPerMinuteMax) {
       const log = tail(readFileSync(this.#logFile, 'utf8'));
@@ -397,7 +397,7 @@ async function answers(connectionString: string): Promise<boolean> {
 
 async function within(timeoutMs: number, done: Promise<unknown>): Promise<boolean> {
   const timer = new AbortController();
-  const late = delay(timeoutMs, false, { signal: timer.signal }).catch(() => false);
+  const late = sleep(systemPorts, timeoutMs, timer.signal).then(() => false);
   return Promise.race([done.then(() => true), late]).finally(() => timer.abort());
 }
 

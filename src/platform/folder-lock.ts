@@ -1,8 +1,8 @@
 /** One folder, one program at a time: a file in it names the process that holds it. */
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { startOf } from './other-process.ts';
+import { sleep, systemPorts } from './ports.ts';
 
 /** The folder is held by a process that runs. */
 export class FolderInUse extends Error {
@@ -32,7 +32,7 @@ export async function lockFolder(folder: string): Promise<{ release(): void }> {
       );
     }
     // Unreadable: it is being written at this moment, or its writer was cut off there.
-    if (holder === null && found !== '' && attempt <= attemptsMax / 2) await delay(50);
+    if (holder === null && found !== '' && attempt <= attemptsMax / 2) await sleep(systemPorts, 50);
     else removeIf(file, found);
   }
   throw new FolderInUse(

@@ -1,6 +1,7 @@
 /** The life of the whole program: what has been started, and how it ends, by a signal, by an error, or by both. */
 import type { Logger } from './logger.ts';
 import { dieWithParent } from './supervised-process.ts';
+import { systemPorts } from './ports.ts';
 
 type Part = { stop(withinMs: number): Promise<void>; stopNow?(): void };
 
@@ -66,7 +67,7 @@ export class House {
   }
 
   #signalled(signal: NodeJS.Signals): void {
-    const now = Date.now();
+    const now = systemPorts.now();
     if (this.#signalledAt !== null) {
       if (now - this.#signalledAt > sameSignalMs) process.exit(130);
       return;
@@ -86,10 +87,10 @@ export class House {
 
   async #stop(): Promise<void> {
     this.#giveUp.abort();
-    const deadline = Date.now() + stopTimeoutMs;
+    const deadline = systemPorts.now() + stopTimeoutMs;
     if (this.#starting !== null) await within(startStopTimeoutMs, this.#starting);
     for (const { name, part, timeoutMs } of this.#parts.toReversed()) {
-      const left = Math.max(0, Math.min(timeoutMs, deadline - Date.now()));
+      const left = Math.max(0, Math.min(timeoutMs, deadline - systemPorts.now()));
       const outcome = await within(left, part.stop(left));
       if (outcome instanceof Error) this.#logger.error({ err: outcome }, `${name} did not stop cleanly`);
       else if (outcome === 'late') this.#logger.warn(`${name} did not stop within ${left} ms`);
@@ -100,12 +101,12 @@ export class House {
 /** How the work ended: in time, late, or with the error that it rejected with. */
 async function within(timeoutMs: number, work: Promise<void>): Promise<unknown> {
   const { promise: late, resolve } = Promise.withResolvers<string>();
-  const timer = setTimeout(resolve, timeoutMs, 'late');
+  const cancel = systemPorts.after(timeoutMs, () => resolve('late'));
   return Promise.race([
     work.then(
       () => 'in time',
       (error: unknown) => error,
     ),
     late,
-  ]).finally(() => clearTimeout(timer));
+  ]).finally(cancel);
 }

@@ -3,9 +3,9 @@ import { once } from 'node:events';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { commandLineOf, startOf } from './other-process.ts';
 import type { PostgresHome } from './postgres-home.ts';
+import { sleep, systemPorts } from './ports.ts';
 
 /** The server did not start, or not again; the message says why, if need be in the words of its log. */
 export class PostgresFailed extends Error {
@@ -48,14 +48,14 @@ const sharedMemoryTable = '/proc/sysvipc/shm';
 
 /** Without its pid file PostgreSQL cannot see the backends of a killed server: none may be attached to its shared memory. */
 async function untilOrphansHaveEnded(segment: number, location: string): Promise<void> {
-  const deadline = Date.now() + orphansTimeoutMs;
+  const deadline = systemPorts.now() + orphansTimeoutMs;
   while (attachedTo(segment) > 0) {
-    if (Date.now() > deadline) {
+    if (systemPorts.now() > deadline) {
       throw new PostgresFailed(
         `The data in ${location} is in use by processes that a killed PostgreSQL has left behind.`,
       );
     }
-    await delay(pollIntervalMs);
+    await sleep(systemPorts, pollIntervalMs);
   }
 }
 
@@ -85,10 +85,10 @@ async function stopLeftover(pid: number, location: string): Promise<void> {
         { cause: error },
       );
     }
-    const deadline = Date.now() + timeoutMs;
-    while (Date.now() < deadline) {
+    const deadline = systemPorts.now() + timeoutMs;
+    while (systemPorts.now() < deadline) {
       if ((await startOf(pid)) !== started) return;
-      await delay(pollIntervalMs);
+      await sleep(systemPorts, pollIntervalMs);
     }
   }
   throw new PostgresFailed(

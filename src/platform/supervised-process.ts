@@ -1,8 +1,8 @@
 /** A part of the program that runs as a process of its own, and is brought back when it dies. */
 import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from './logger.ts';
+import { sleep, systemPorts } from './ports.ts';
 
 export type SupervisedProcessOptions = {
   /** For messages. */
@@ -63,7 +63,7 @@ export async function startSupervisedProcess(options: SupervisedProcessOptions):
     const outcome = await Promise.race([
       once(started, 'message').then(([message]) => message as { ready?: string }),
       ended,
-      delay(readyTimeoutMs, `it was not ready within ${readyTimeoutMs} ms`, { signal: late.signal }),
+      sleep(systemPorts, readyTimeoutMs, late.signal).then(() => `it was not ready within ${readyTimeoutMs} ms`),
     ]);
     late.abort();
     if (typeof outcome === 'string' || outcome.ready === undefined) {
@@ -80,7 +80,7 @@ export async function startSupervisedProcess(options: SupervisedProcessOptions):
   function died(how: string): void {
     child = null;
     if (stopping) return;
-    const now = Date.now();
+    const now = systemPorts.now();
     deaths = [...deaths.filter((at) => at > now - 60_000), now];
     if (deaths.length > restartsPerMinuteMax) {
       options.onGivenUp(
@@ -90,8 +90,8 @@ export async function startSupervisedProcess(options: SupervisedProcessOptions):
     }
     const pauseMs = Math.min(firstPauseMs * 2 ** (deaths.length - 1), pauseMsMax);
     logger.warn(`${how} It is started again in ${pauseMs} ms.`);
-    delay(pauseMs, undefined, { signal: stopped.signal })
-      .then(() => start())
+    sleep(systemPorts, pauseMs, stopped.signal)
+      .then(() => (stopping ? undefined : start()))
       .catch((error: Error) => died(error.message));
   }
 
@@ -108,9 +108,9 @@ export async function startSupervisedProcess(options: SupervisedProcessOptions):
       if (last === null) return;
       const ended = once(last, 'exit');
       if (last.connected) last.disconnect();
-      const limit = setTimeout(() => last.kill('SIGKILL'), stopTimeoutMs);
+      const cancel = systemPorts.after(stopTimeoutMs, () => last.kill('SIGKILL'));
       await ended;
-      clearTimeout(limit);
+      cancel();
     },
     stopNow() {
       stopping = true;

@@ -15,6 +15,31 @@ const linesMax = 450;
 const testLinesMax = 900;
 const isCode = (file: SourceFile): boolean => /\.(ts|js|mjs)$/.test(file.path);
 
+/** The simulator can schedule only what asks the ports. */
+export function timeComesFromPorts(house: House): Finding[] {
+  const ambient =
+    /\b(?:setTimeout|setInterval|setImmediate)\(|\bDate\.now\b|\bnew Date\(\s*\)|\bperformance\.(?:now|timeOrigin)\b|\bMath\.random\b|\brandom(?:UUID|UUIDv7|Bytes|Int)\b|\bgetRandomValues\b|\bAbortSignal\.timeout\b/g;
+  return house.files
+    .filter((file) => isSource(file.path) && file.path !== 'src/platform/ports.ts')
+    .flatMap((file) => [
+      ...matches(
+        file,
+        file.scan.code,
+        ambient,
+        'asks the machine for time or chance',
+        'take `ports` as a parameter, or systemPorts of #platform/ports.ts where nothing is simulated',
+      ),
+      ...importsOf(file)
+        .filter(({ from }) => /^(?:node:)?timers(?:\/promises)?$/.test(from))
+        .map(({ at }) => ({
+          file,
+          at,
+          problem: 'imports timers',
+          fix: 'use `sleep` or `after` of #platform/ports.ts',
+        })),
+    ]);
+}
+
 /** A file is named after the one thing in it. */
 export function namesSayWhatIsInside(house: House): Finding[] {
   const vague = /^(index|utils?|helpers?|common|misc|managers?|impl)$/;

@@ -5,12 +5,12 @@ import { type Finding, type House, type Import, importsOf, isSource, isTest, typ
 const rooms: Readonly<Record<string, readonly string[]>> = {
   platform: [],
   cqrs: ['platform'],
-  contracts: ['types of cqrs'],
+  contracts: ['types of cqrs', 'types of platform'],
   services: ['platform', 'cqrs', 'contracts'],
   gateway: ['platform', 'cqrs', 'contracts', 'faces of services'],
   operations: ['platform', 'cqrs', 'contracts', 'faces of services'],
   audit: ['platform', 'cqrs', 'contracts', 'faces of services'],
-  import: ['contracts'],
+  import: ['platform', 'contracts'],
 };
 
 const rulesFile = /^src\/services\/[^/]+\/(order|customer|stock|payment|product)\.ts$/;

@@ -3,7 +3,7 @@ import type { ProductAdded } from '#contracts/catalog.ts';
 import type { OrderCancelled, OrderCompleted, OrderFailed, OrderPlaced } from '#contracts/ordering.ts';
 import type { OrderId } from '#contracts/values.ts';
 import type { Scope, StreamRef } from '#cqrs/command-bus.ts';
-import type { Reaction, Reactions } from '#cqrs/consumer.ts';
+import type { Reaction, Reactions } from '#cqrs/reactions.ts';
 import { addUp, reservation, type ReservationCommand } from './stock.ts';
 import { listingStream, reservationStream, stockOf, stockStream } from './streams.ts';
 

@@ -1,6 +1,6 @@
 /** Inventory, put together: stock per product, and what is held for orders. */
 import type { Service, ServiceParts } from '#contracts/service.ts';
-import { startReactions } from '#cqrs/consumer.ts';
+import { startReactions } from '#cqrs/reactions.ts';
 import { logSchemaFolders } from '#cqrs/postgres-log.ts';
 import { commandsCaughtUp } from '#cqrs/progress.ts';
 import { startTimers } from '#cqrs/timers.ts';
@@ -14,7 +14,7 @@ export const inventorySchema = [...logSchemaFolders, new URL('./schema/', import
 const hearCatalogMs = 1_000;
 
 export function startInventory(parts: ServiceParts & { readonly reservationTtlSeconds: number }): Service {
-  const { log, bus, now, feedOf, reportTrouble } = parts;
+  const { log, bus, ports, feedOf, reportTrouble } = parts;
   const catalog = startReactions({
     name: 'inventory-of-catalog',
     feed: feedOf('catalog'),
@@ -22,6 +22,7 @@ export function startInventory(parts: ServiceParts & { readonly reservationTtlSe
     bus,
     reactions: toCatalog,
     reportTrouble,
+    ports,
   });
   const ordering = startReactions({
     name: 'inventory-of-ordering',
@@ -30,11 +31,12 @@ export function startInventory(parts: ServiceParts & { readonly reservationTtlSe
     bus,
     reactions: toOrdering(parts.reservationTtlSeconds),
     reportTrouble,
+    ports,
   });
   const consumers = [catalog, ordering];
   const timers = startTimers({
     log,
-    now,
+    ports,
     reportTrouble,
     whenDue: {
       async reservation(orderId) {

@@ -1,5 +1,5 @@
 /** What clients ask of ordering. */
-import { createHash, randomUUIDv7 } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import {
   CancelOrderBody,
   CustomerParams,
@@ -24,6 +24,7 @@ export type OrderingRoutesOptions = {
   readonly bus: CommandBus;
   readonly source: string;
   readonly orderDeadlineSeconds: number;
+  newId(): OrderId;
   caughtUp(positions: Positions, waitMs: number): Promise<boolean>;
   /** Waits a moment for catalogue entries that are known to be on their way. */
   hearCatalog(thoroughly: boolean): Promise<void>;
@@ -117,7 +118,7 @@ async function placeOrder(
     if (caller.customerId !== body.customerId) return refusal('A customer can order only for itself.');
     if (privileged) return refusal('Only operators may set placedAt and unitPrice.');
   }
-  const orderId = body.orderId ?? randomUUIDv7();
+  const orderId = body.orderId ?? options.newId();
   await options.hearCatalog(false);
   const first = await tryToPlace(options, request, orderId, false);
   if ('kept' in first || !namesSomethingUnknown(first.refused)) return first;

@@ -10,7 +10,7 @@ import type {
 } from '#contracts/payments.ts';
 import type { OrderId } from '#contracts/values.ts';
 import type { Scope } from '#cqrs/command-bus.ts';
-import type { Reaction, Reactions } from '#cqrs/consumer.ts';
+import type { Reaction, Reactions } from '#cqrs/reactions.ts';
 import type { DomainEvent } from '#cqrs/decider.ts';
 import { offer } from './offer.ts';
 import { order, type OrderCommand } from './order.ts';

@@ -1,7 +1,7 @@
 /** Ordering, put together: customers, orders, and the copy of the catalogue that prices them. */
 import type { Service, ServiceParts } from '#contracts/service.ts';
 import { logSchemaFolders } from '#cqrs/postgres-log.ts';
-import { startReactions } from '#cqrs/consumer.ts';
+import { startReactions } from '#cqrs/reactions.ts';
 import { commandsCaughtUp } from '#cqrs/progress.ts';
 import { startTimers } from '#cqrs/timers.ts';
 import { orderingRoutes } from './http.ts';
@@ -16,7 +16,7 @@ const hearCatalogMs = 250;
 const hearCatalogThoroughlyMs = 1_000;
 
 export function startOrdering(parts: ServiceParts & { readonly orderDeadlineSeconds: number }): Service {
-  const { log, bus, now, feedOf, reportTrouble } = parts;
+  const { log, bus, ports, feedOf, reportTrouble } = parts;
   const catalog = startReactions({
     name: 'ordering-of-catalog',
     feed: feedOf('catalog'),
@@ -24,6 +24,7 @@ export function startOrdering(parts: ServiceParts & { readonly orderDeadlineSeco
     bus,
     reactions: toCatalog,
     reportTrouble,
+    ports,
   });
   const inventory = startReactions({
     name: 'ordering-of-inventory',
@@ -32,6 +33,7 @@ export function startOrdering(parts: ServiceParts & { readonly orderDeadlineSeco
     bus,
     reactions: toInventory,
     reportTrouble,
+    ports,
   });
   const payments = startReactions({
     name: 'ordering-of-payments',
@@ -40,11 +42,12 @@ export function startOrdering(parts: ServiceParts & { readonly orderDeadlineSeco
     bus,
     reactions: toPayments,
     reportTrouble,
+    ports,
   });
   const consumers = [catalog, inventory, payments];
   const timers = startTimers({
     log,
-    now,
+    ports,
     reportTrouble,
     whenDue: {
       async order(orderId) {
@@ -65,6 +68,7 @@ export function startOrdering(parts: ServiceParts & { readonly orderDeadlineSeco
       bus,
       source: log.source,
       orderDeadlineSeconds: parts.orderDeadlineSeconds,
+      newId: () => ports.newId(),
       caughtUp: commandsCaughtUp(log, consumers),
       async hearCatalog(thoroughly) {
         if (thoroughly) await catalog.progress.reach(await parts.headOf('catalog'), hearCatalogThoroughlyMs);

@@ -16,6 +16,7 @@ import { createProviderClient } from './provider-client.ts';
 import { tellPayment } from './reactions.ts';
 import { startSandboxProvider } from './sandbox-provider.ts';
 import { paymentStream } from './streams.ts';
+import { systemPorts } from '#platform/ports.ts';
 
 const amount = { amount: 2_100, currency: 'EUR' };
 const origin = {
@@ -43,7 +44,7 @@ async function paymentsOf(t: TestContext, options: { timeoutMs?: number; slowMs?
 
   let now = start;
   const clock = () => now;
-  const bus = createCommandBus({ log, now: clock });
+  const bus = createCommandBus({ log, ports: { ...systemPorts, now: clock } });
   const troubles: string[] = [];
   const reportTrouble = (who: string, error: unknown) => void troubles.push(`${who}: ${(error as Error).message}`);
   const stateOf = async (orderId: string): Promise<Payment> =>
@@ -65,7 +66,15 @@ async function paymentsOf(t: TestContext, options: { timeoutMs?: number; slowMs?
     stateOf,
     moveClockTo: (time: string) => void (now = Math.max(now, Date.parse(time))),
     callProvider: (attemptsMax = 3) =>
-      startProviderCalls({ log, bus, provider: client, now: clock, attemptsMax, settleWithinMs, reportTrouble }),
+      startProviderCalls({
+        log,
+        bus,
+        provider: client,
+        ports: { ...systemPorts, now: clock },
+        attemptsMax,
+        settleWithinMs,
+        reportTrouble,
+      }),
     request: (orderId: string, method = 'pm_ok') =>
       tell(orderId, {
         type: 'RequestPayment',
@@ -272,7 +281,7 @@ test('a process that ends before the call: the timer of the next one charges, on
   moveClockTo(paymentDueAt(await stateOf('o1'))!);
   const timers = startTimers({
     log,
-    now: clock,
+    ports: { ...systemPorts, now: clock },
     reportTrouble,
     whenDue: { payment: (orderId) => calls.settle(orderId) },
   });

@@ -8,6 +8,7 @@ import type { OrderId } from '#contracts/values.ts';
 import type { CommandBus } from '#cqrs/command-bus.ts';
 import type { ReportTrouble } from '#cqrs/consumer.ts';
 import type { EventLog, Origin, RecordedEvent } from '#cqrs/event-log.ts';
+import { type Ports, timeNow } from '#platform/ports.ts';
 import { type Payment, payment, type PaymentCommand } from './payment.ts';
 import type { ProviderClient } from './provider-client.ts';
 import { later, tellPayment } from './reactions.ts';
@@ -17,7 +18,7 @@ export type ProviderCallsOptions = {
   readonly log: EventLog;
   readonly bus: CommandBus;
   readonly provider: ProviderClient;
-  readonly now: () => number;
+  readonly ports: Ports;
   /** So many unclear answers to a charge, and it is voided. */
   readonly attemptsMax: number;
   readonly settleWithinMs: number;
@@ -38,7 +39,7 @@ export function startProviderCalls(options: ProviderCallsOptions): {
   settle(orderId: OrderId): Promise<void>;
   underWay(): number;
 } {
-  const { log, bus, provider, attemptsMax } = options;
+  const { log, bus, provider, attemptsMax, ports } = options;
   const underWay = new Set<OrderId>();
 
   /** `known`: the state as of the event that starts this; what came after is found when the outcome is recorded. */
@@ -105,7 +106,7 @@ export function startProviderCalls(options: ProviderCallsOptions): {
   function recordOf(answer: Answered, attempts: number): PaymentCommand {
     switch (answer.outcome) {
       case 'captured': {
-        const settleBy = later(new Date(options.now()).toISOString(), options.settleWithinMs);
+        const settleBy = later(timeNow(ports), options.settleWithinMs);
         return { type: 'RecordCapture', providerReference: answer.reference, settleBy };
       }
       case 'declined':
@@ -124,7 +125,7 @@ export function startProviderCalls(options: ProviderCallsOptions): {
 
   const nextTry = (attempts: number, atOnce = false): string => {
     const pauseMs = atOnce ? 0 : pausesMs[Math.min(attempts, pausesMs.length - 1)]!;
-    return new Date(options.now() + pauseMs).toISOString();
+    return new Date(ports.now() + pauseMs).toISOString();
   };
 
   log.tail.onPush((events) => {

@@ -2,6 +2,7 @@
 import { Agent, request as httpRequest, type ClientRequest, type IncomingMessage } from 'node:http';
 import { urlToHttpOptions } from 'node:url';
 import type { Money } from '#contracts/values.ts';
+import { systemPorts } from '#platform/ports.ts';
 
 /** The provider did not answer, or not clearly: whether it acted has to be asked under the same key. */
 type Unknown = { readonly outcome: 'unknown'; readonly detail: string };
@@ -153,11 +154,11 @@ function openWire({ url, timeoutMs, concurrencyMax, queueMax = 10_000 }: Provide
         const settle = (answer: Answer | NoAnswer) => {
           // Breaking a request off makes it report errors of its own: the first word counts.
           if (!underWay.delete(call) && !waiting.delete(call)) return;
-          clearTimeout(timer);
+          cancelTimeout();
           if ('failure' in answer) request?.destroy();
           resolve(answer);
           // After a time-out the next in line may be due in the same instant: it must expire first, not be sent.
-          if ('failure' in answer) setImmediate(startNext);
+          if ('failure' in answer) systemPorts.soon(startNext);
           else startNext();
         };
         const fail = (failure: string) => settle({ failure });
@@ -179,10 +180,10 @@ function openWire({ url, timeoutMs, concurrencyMax, queueMax = 10_000 }: Provide
             request.end(body);
           },
         };
-        const timer = setTimeout(() => {
+        const cancelTimeout = systemPorts.after(timeoutMs, () => {
           if (waiting.has(call)) fail(`not sent: no connection was free within ${timeoutMs} ms`);
           else fail(`no answer within ${timeoutMs} ms`);
-        }, timeoutMs);
+        });
         waiting.add(call);
         startNext();
       });

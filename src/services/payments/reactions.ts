@@ -2,7 +2,7 @@
 import type { OrderCancelled, OrderFailed, OrderReserved } from '#contracts/ordering.ts';
 import type { OrderId } from '#contracts/values.ts';
 import type { Scope } from '#cqrs/command-bus.ts';
-import type { Reaction, Reactions } from '#cqrs/consumer.ts';
+import type { Reaction, Reactions } from '#cqrs/reactions.ts';
 import { payment, type PaymentCommand, paymentIdOf } from './payment.ts';
 import { paymentStream } from './streams.ts';
 

@@ -2,12 +2,12 @@
  * The sandbox provider's own ledger, and what each payment method makes it do: what was charged, voided and
  * given back, durable before it is answered.
  */
-import { randomUUID } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import Type, { type Static } from 'typebox';
 import { Closed, CurrencySchema, OrderIdSchema, totalAmountMax } from '#contracts/values.ts';
+import { systemPorts, timeNow } from '#platform/ports.ts';
 
 /** Requests that share a transaction. */
 const commitSizeMax = 1_000;
@@ -122,7 +122,7 @@ export function openLedger(file: string) {
   const totalsByKind = db.prepare('select currency, entries, amount from totals where kind = ? order by currency');
 
   const chargeOf = (key: string) => findCharge.get(key) as Charge | undefined;
-  const now = () => new Date().toISOString();
+  const now = () => timeNow(systemPorts);
 
   /** Records one more 500 as long as fewer than `times` have been answered. */
   const fails = (attempted: string, times = 0): boolean => {
@@ -137,7 +137,7 @@ export function openLedger(file: string) {
   const commitPending = () => {
     const group = pending.splice(0, commitSizeMax);
     if (group.length === 0) return;
-    if (pending.length > 0) setImmediate(commitPending);
+    if (pending.length > 0) systemPorts.soon(commitPending);
     let replies: readonly Reply[];
     try {
       db.exec('begin immediate');
@@ -162,7 +162,7 @@ export function openLedger(file: string) {
      */
     submit(work: () => Reply, done: (reply: Reply) => void): void {
       pending.push({ work, done });
-      if (pending.length === 1) setImmediate(commitPending);
+      if (pending.length === 1) systemPorts.soon(commitPending);
     },
 
     /** A key that has been voided is answered 409 whatever the script says. */
@@ -183,7 +183,7 @@ export function openLedger(file: string) {
         return { status: 500, body: { key, error: 'scripted failure' } };
       const { orderId, amount, currency, method } = asked;
       const status = script.charges;
-      const reference = `ch_${randomUUID()}`;
+      const reference = `ch_${systemPorts.newId()}`;
       addCharge.run(key, status, orderId, amount, currency, method, reference);
       const kind = status === 'captured' ? 'capture' : 'decline';
       addEntry.run(now(), kind, key, key, orderId, amount, currency, reference);
@@ -224,7 +224,7 @@ export function openLedger(file: string) {
       if (fails(`refunds/${key}`, scripts.get(charge.method!)?.refundFailures)) {
         return { status: 500, body: { key, error: 'scripted failure' } };
       }
-      const reference = `re_${randomUUID()}`;
+      const reference = `re_${systemPorts.newId()}`;
       takeRefund.run(amount, charge.refunded + amount === captured ? 'refunded' : 'captured', chargeKey);
       addRefund.run(key, chargeKey, amount, reference);
       addEntry.run(now(), 'refund', key, chargeKey, charge.orderId, amount, charge.currency, reference);

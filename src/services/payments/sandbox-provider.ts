@@ -22,6 +22,7 @@ import {
   type Reply,
   scripts,
 } from './sandbox-ledger.ts';
+import { systemPorts } from '#platform/ports.ts';
 
 type SandboxProviderOptions = {
   readonly host: string;
@@ -175,11 +176,11 @@ function deliver(response: ServerResponse, reply: Reply, slowMs: number, holdMs:
   // A caller who has given up meanwhile needs no timer, and its close event has been.
   if (response.destroyed) return;
   if (reply.sent === undefined) return send(response, reply);
-  const timer =
+  const cancel =
     reply.sent === 'late'
-      ? setTimeout(() => send(response, reply), slowMs)
-      : setTimeout(() => response.destroy(), holdMs);
-  response.once('close', () => clearTimeout(timer));
+      ? systemPorts.after(slowMs, () => send(response, reply))
+      : systemPorts.after(holdMs, () => response.destroy());
+  response.once('close', cancel);
 }
 
 function send(response: ServerResponse, { status, body }: Reply): void {

@@ -1,39 +1,32 @@
 /** Payments, put together: what orders owe, and the provider's side of the story. Clients reach it only through orders. */
 import type { Service, ServiceParts } from '#contracts/service.ts';
-import { startReactions } from '#cqrs/consumer.ts';
+import { startReactions } from '#cqrs/reactions.ts';
 import { logSchemaFolders } from '#cqrs/postgres-log.ts';
 import { startTimers } from '#cqrs/timers.ts';
 import { startProviderCalls } from './provider-calls.ts';
-import { createProviderClient } from './provider-client.ts';
+import type { ProviderClient } from './provider-client.ts';
 import { toOrdering } from './reactions.ts';
 
 export const paymentsSchema = [...logSchemaFolders, new URL('./schema/', import.meta.url)];
 
-/** Calls to the provider under way at once. */
-const callsMax = 256;
 /** A payment that is not settled after so many time-outs was left behind by a crash. */
 const settleAfterTimeouts = 3;
 
 export type PaymentsOptions = {
-  readonly providerUrl: string;
+  readonly provider: ProviderClient;
   /** Of one call to the provider. */
   readonly timeoutMs: number;
   readonly attemptsMax: number;
 };
 
 export function startPayments(parts: ServiceParts & PaymentsOptions): Service {
-  const { log, bus, now, feedOf, reportTrouble } = parts;
+  const { log, bus, ports, feedOf, reportTrouble, provider } = parts;
   const settleWithinMs = parts.timeoutMs * settleAfterTimeouts;
-  const provider = createProviderClient({
-    url: parts.providerUrl,
-    timeoutMs: parts.timeoutMs,
-    concurrencyMax: callsMax,
-  });
   const calls = startProviderCalls({
     log,
     bus,
     provider,
-    now,
+    ports,
     attemptsMax: parts.attemptsMax,
     settleWithinMs,
     reportTrouble,
@@ -47,9 +40,10 @@ export function startPayments(parts: ServiceParts & PaymentsOptions): Service {
         bus,
         reactions: toOrdering(settleWithinMs),
         reportTrouble,
+        ports,
       }),
     ],
-    timers: startTimers({ log, now, reportTrouble, whenDue: { payment: (orderId) => calls.settle(orderId) } }),
+    timers: startTimers({ log, ports, reportTrouble, whenDue: { payment: (orderId) => calls.settle(orderId) } }),
     routes: [],
     stop: () => provider.close(),
   };
