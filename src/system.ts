@@ -3,16 +3,23 @@
  * and mounts their routes on the gateway. Which services these are is a setting; no service knows.
  */
 import type { QueryRoute, Route } from '#contracts/routes.ts';
+import { publishedEvents } from '#contracts/event-types.ts';
 import type { CommandServiceName, Service, ServiceParts } from '#contracts/service.ts';
 import { type CommandBus, createCommandBus } from '#cqrs/command-bus.ts';
 import type { Consumer } from '#cqrs/consumer.ts';
 import type { Positions } from '#cqrs/consistency-token.ts';
 import type { EventLog } from '#cqrs/event-log.ts';
+import { createEventTypes, type EventTypes } from '#cqrs/event-types.ts';
 import { type Feed, localFeed, remoteFeed } from '#cqrs/feed.ts';
 import { checkpointSchemaFolder, forgetKeys, openPostgresLog, postgresLogReader } from '#cqrs/postgres-log.ts';
+import { postgresReadStore, readStoreOptions } from '#cqrs/postgres-read-store.ts';
+import { postgresParkedMessages } from '#cqrs/postgres-parked-messages.ts';
 import { startProjections } from '#cqrs/projections.ts';
 import { reachAll } from '#cqrs/progress.ts';
+import type { ReadStore } from '#cqrs/read-store.ts';
+import { createLiveStreams } from '#gateway/live-streams.ts';
 import { startGateway } from '#gateway/server.ts';
+import { deadLetterRoutes, type DeadLettersOptions } from '#operations/dead-letters.ts';
 import { createMetrics } from '#operations/metrics.ts';
 import { assertDurable } from '#platform/embedded-postgres.ts';
 import type { Logger } from '#platform/logger.ts';
@@ -67,6 +74,13 @@ const schemas: Readonly<Record<ServiceName, readonly URL[]>> = {
 const commandServices = ['catalog', 'ordering', 'inventory', 'payments'] as const;
 /** One shard per service, for now: its number is part of every position that leaves the service. */
 const sourceOf = (service: CommandServiceName): string => `${service}.0`;
+const serviceOf = (source: string): CommandServiceName => source.slice(0, source.indexOf('.')) as CommandServiceName;
+const eventTypesOf: Readonly<Record<CommandServiceName, EventTypes>> = {
+  catalog: createEventTypes(publishedEvents.catalog),
+  ordering: createEventTypes(publishedEvents.ordering),
+  inventory: createEventTypes(publishedEvents.inventory),
+  payments: createEventTypes(publishedEvents.payments),
+};
 const requestsUnderWayMax = 20_000;
 const readConnectionsMax = 6;
 /** Calls to the payment provider under way at once. */
@@ -89,12 +103,18 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
     const logs = new Map<CommandServiceName, EventLog>();
     const buses = new Map<CommandServiceName, CommandBus>();
     for (const name of commandServices.filter((service) => services.includes(service))) {
-      const log = await openPostgresLog({ database: databases.get(name)!, source: sourceOf(name) });
+      const log = await openPostgresLog({
+        database: databases.get(name)!,
+        source: sourceOf(name),
+        eventTypes: eventTypesOf[name],
+      });
       stops.push(() => log.close());
       logs.set(name, log);
       buses.set(name, createCommandBus({ log }));
     }
     const feedOf = feeds(databases, logs, stops);
+    const headOf = (other: CommandServiceName): Promise<number> =>
+      (logs.get(other) ?? postgresLogReader(databases.get(other)!, sourceOf(other))).head();
     const running: Service[] = [];
     const consumers: Consumer[] = [];
 
@@ -104,7 +124,7 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
         bus: buses.get(name)!,
         ports: systemPorts,
         feedOf,
-        headOf: (other) => (logs.get(other) ?? postgresLogReader(databases.get(other)!, sourceOf(other))).head(),
+        headOf,
         reportTrouble,
       };
       const service = startService(name, parts, options);
@@ -120,20 +140,40 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
       ? createReadModels({ database: openReads(options, stops), cacheMb: settings.cacheMb })
       : null;
     const readSide =
-      readModels === null ? [] : startReadSide(readModels, databases.get('queries')!, feedOf, reportTrouble);
+      readModels === null
+        ? []
+        : startReadSide(readModels, postgresReadStore(databases.get('queries')!), feedOf, reportTrouble);
     consumers.push(...readSide);
     stops.push(() => Promise.all(readSide.map((consumer) => consumer.stop())));
     stops.push(forgetOldKeys(databases, logs, settings.idempotencyRetentionHours, reportTrouble));
 
+    const shown = whatIsShown(readSide);
+    const live = readModels?.live({
+      ...shown,
+      feeds: listensTo.queries.map(feedOf),
+      headOf: (source) => headOf(serviceOf(source)),
+      reportTrouble,
+    });
+    if (live !== undefined) stops.push(() => live.stop());
     const routes: Route[] = [
       ...running.flatMap((service) => service.routes),
-      ...(readModels === null ? [] : queryRoutes(readModels, readSide)),
+      ...(readModels?.routes(shown) ?? []),
+      ...(live?.routes ?? []),
+      ...deadLetterRoutes(parkedIn(databases, consumers)),
     ];
+    const liveStreams = createLiveStreams({
+      streamsMax: settings.liveStreamsMax,
+      streamsPerCustomerMax: settings.liveStreamsPerCustomerMax,
+      heartbeatMs: settings.liveHeartbeatSeconds * 1_000,
+      waitingBytesMax: settings.liveWaitingKb * 1_024,
+      logger,
+    });
     const metrics = createMetrics({
       consumers,
       buses,
       timers: running.flatMap((service) => service.timers ?? []),
       cacheStats: readModels === null ? null : () => readModels.cacheStats(),
+      liveStreams: () => liveStreams.statistics(),
     });
     const gateway = await startGateway({
       routes,
@@ -143,6 +183,7 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
       customerRequestsPerMinute: settings.customerRequestsPerMinute,
       operatorRequestsPerMinute: settings.operatorRequestsPerMinute,
       queuedRequestsMax: requestsUnderWayMax,
+      liveStreams,
       readiness: () => readiness(databases, consumers),
       metrics: () => metrics.text(),
       logger,
@@ -168,7 +209,7 @@ async function openDatabases(
       applicationName: `twofold ${name}`,
       // Each consumer elsewhere may keep one connection to listen on.
       poolMax: 8,
-      asynchronousCommit: name === 'queries',
+      ...(name === 'queries' ? readStoreOptions : {}),
     });
     databases.set(name, database);
     stops.push(() => database.end());
@@ -207,7 +248,9 @@ function feeds(
     const log = logs.get(service);
     const database = databases.get(service)!;
     const feed =
-      log === undefined ? remoteFeed(postgresLogReader(database, sourceOf(service)), database) : localFeed(log);
+      log === undefined
+        ? remoteFeed(postgresLogReader(database, sourceOf(service), eventTypesOf[service]), database)
+        : localFeed(log);
     open.set(service, feed);
     stops.push(() => feed.close());
     return feed;
@@ -242,14 +285,14 @@ function startService(
 
 function startReadSide(
   readModels: ReadModels,
-  database: Database,
+  store: ReadStore,
   feedOf: (service: CommandServiceName) => Feed,
   reportTrouble: (who: string, error: unknown) => void,
 ): Consumer[] {
   return listensTo.queries.map((service) =>
     startProjections({
       feed: feedOf(service),
-      database,
+      store,
       projections: readModels.projections,
       onResume: () => readModels.forgetAnswers(),
       reportTrouble,
@@ -257,10 +300,11 @@ function startReadSide(
   );
 }
 
-function queryRoutes(readModels: ReadModels, readSide: readonly Consumer[]): QueryRoute[] {
+/** How far the read side has come: what answers and streams show. */
+function whatIsShown(readSide: readonly Consumer[]): Pick<QueryRoute, 'caughtUp' | 'positions'> {
   const followed = new Map(readSide.map((consumer) => [consumer.source, consumer.progress]));
   let shown: Positions = {};
-  return readModels.routes({
+  return {
     caughtUp: (positions, waitMs) => reachAll(positions, followed, waitMs),
     // The same object while nothing has changed: the token made of it is made once.
     positions() {
@@ -269,7 +313,29 @@ function queryRoutes(readModels: ReadModels, readSide: readonly Consumer[]): Que
       }
       return shown;
     },
-  });
+  };
+}
+
+/** The parked messages of all databases that are open here, and of their consumers those that run here. */
+function parkedIn(databases: ReadonlyMap<ServiceName, Database>, consumers: readonly Consumer[]): DeadLettersOptions {
+  const stores = new Map([...databases].map(([name, database]) => [name, postgresParkedMessages(database)]));
+  const owners = new Map(
+    [...databases.keys()].flatMap((owner) =>
+      listensTo[owner].map((source) => [
+        owner === 'queries' ? `projections-of-${sourceOf(source)}` : `${owner}-of-${source}`,
+        owner,
+      ]),
+    ),
+  );
+  return {
+    ports: systemPorts,
+    stores: [...stores.values()],
+    storeOf(consumer) {
+      const owner = owners.get(consumer);
+      return owner === undefined ? null : stores.get(owner)!;
+    },
+    wake: (name) => consumers.find((consumer) => consumer.name === name)?.wake(),
+  };
 }
 
 async function readiness(
@@ -293,6 +359,8 @@ async function readiness(
     position: consumer.progress.position,
     head: consumer.head(),
     lag: consumer.head() - consumer.progress.position,
+    parked: consumer.parked(),
+    paused: consumer.paused(),
   }));
   return { ready: reasons.length === 0, reasons: reasons.sort(), details };
 }

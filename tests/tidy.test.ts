@@ -17,9 +17,11 @@ import {
   timeComesFromPorts,
 } from './tidy/code-rules.ts';
 import { pathsTellTheRoom, roomsImportDownwards, rulesArePure } from './tidy/import-rules.ts';
+import { promisesAreTested } from './tidy/promise-rules.ts';
 import {
   codesAreRegistered,
   dependenciesAreUsed,
+  failpointsAreReached,
   lockfileNamesNoRegistry,
   pathsHoldEverywhere,
 } from './tidy/registry-rules.ts';
@@ -277,6 +279,61 @@ rule(
     'src/services/ordering/order.ts':
       "refuse({ code: 'order-exists' });\nfail({ code: 'timed-out' });\nconst error = { code: '57P01' };",
     'src/services/ordering/order.test.ts': "const refused = { code: 'no-such-code' };",
+  },
+);
+
+const steps = "export const failpoints = {\n  'log-sent': 'a batch is sent',\n} as const;";
+
+rule(
+  'every failpoint is reached by some code',
+  failpointsAreReached,
+  [
+    ['src/platform/failpoint.ts:2', { 'src/platform/failpoint.ts': steps, 'src/a.ts': "// failpoint('log-sent');" }],
+    ['src/platform/failpoint.ts:2', { 'src/platform/failpoint.ts': steps, 'src/a.test.ts': "failpoint('log-sent');" }],
+  ],
+  { 'src/platform/failpoint.ts': steps, 'src/a.ts': "failpoint('log-sent');" },
+);
+
+const promising = (promise: string, door = 'export function open() {}'): string =>
+  `/**\n * Opens it.\n *\n * Promises:\n * - ${promise}\n */\n${door}`;
+
+rule(
+  'what the engine room promises, a test of that name holds',
+  promisesAreTested,
+  [
+    ['src/cqrs/feed.ts:1', { 'src/cqrs/feed.ts': promising('it opens') }],
+    [
+      'src/cqrs/feed.ts:1',
+      {
+        'src/cqrs/feed.ts': promising('it opens'),
+        'src/cqrs/feed.test.ts': "// test('it opens')\ntest('it shuts', a);",
+      },
+    ],
+    [
+      'src/cqrs/feed.ts:2',
+      {
+        'src/cqrs/feed.ts': '/** Opens it. */\nexport async function open() {}',
+        'src/main.ts': "import { open } from '#cqrs/feed.ts';",
+      },
+    ],
+    [
+      'src/cqrs/feed.ts:8',
+      {
+        'src/cqrs/feed.ts': `${promising('it opens')}\nexport const shut = (a: string): void => {};`,
+        'src/cqrs/feed.test.ts': "test('it opens', a);",
+        'src/main.ts': "import { shut } from '#cqrs/feed.ts';",
+      },
+    ],
+    [
+      'src/cqrs/feed.ts:1',
+      { 'src/cqrs/feed.ts': 'export class Feed {}', 'src/main.ts': "import { Feed } from '#cqrs/feed.ts';" },
+    ],
+  ],
+  {
+    'src/cqrs/feed.ts': `${promising("it's open\n *   at once\n * - it shuts")}\nexport const max = 3;\nexport function own() {}`,
+    'src/cqrs/feed.contract.ts': "test(`${name}: it's open at once`, a);\n  await t.test(\n    'it shuts',\n    a);",
+    'src/cqrs/feed.test.ts': "import { own } from './feed.ts';",
+    'src/main.ts': "import { max, open } from '#cqrs/feed.ts';",
   },
 );
 

@@ -168,6 +168,23 @@ export const HistoryView = Closed({
   ),
 });
 
+/** One thing that happened, in any service. */
+export const LiveEventView = Closed({
+  id: Type.String(),
+  service: Type.String(),
+  stream: Type.String(),
+  version: Version,
+  type: Type.String(),
+  at: TimeSchema,
+  data: Type.Object({}),
+  actor: Type.String(),
+  causation: Type.String(),
+  unreadable: Type.Optional(
+    Closed({ reason: Type.String(), detail: Type.String() }, { description: 'why this version cannot take the event' }),
+  ),
+});
+export type LiveEventView = Static<typeof LiveEventView>;
+
 export const CustomerView = Closed({
   customerId: CustomerIdSchema,
   name: Type.String(),
@@ -216,6 +233,74 @@ export const SalesReport = Closed({
   ),
 });
 export type SalesReport = Static<typeof SalesReport>;
+
+// Operations
+
+/** `<consumer>-<position>`. */
+export const DEAD_LETTER_ID = '^[A-Za-z0-9._-]{1,100}-[1-9][0-9]{0,15}$';
+const ConsumerName = Type.String({ pattern: '^[A-Za-z0-9._-]{1,100}$' });
+const Cause = Type.String({ minLength: 1, maxLength: 200 });
+
+export const DeadLetterParams = Closed({ id: Type.String({ pattern: DEAD_LETTER_ID }) });
+export type DeadLetterParams = Static<typeof DeadLetterParams>;
+export const ConsumerParams = Closed({ name: ConsumerName });
+export type ConsumerParams = Static<typeof ConsumerParams>;
+
+export const DeadLetterQuery = Closed({
+  state: Type.Optional(OneOf('waiting', 'discarded')),
+  consumer: Type.Optional(ConsumerName),
+  cause: Type.Optional(Cause),
+  limit,
+  cursor,
+});
+export type DeadLetterQuery = Static<typeof DeadLetterQuery>;
+
+export const DeadLetterView = Closed({
+  id: Type.String(),
+  consumer: Type.String(),
+  stream: Type.String(),
+  type: Type.String(),
+  position: Type.Integer({ minimum: 1, description: 'in the log that the consumer listens to' }),
+  eventId: Type.String(),
+  cause: Type.String({ description: '`queued-behind`: it only waits for an earlier message of its stream' }),
+  detail: Type.String(),
+  attempts: Type.Integer({ minimum: 0 }),
+  parkedAt: TimeSchema,
+  state: OneOf('parked', 'retry', 'discarded'),
+  decidedBy: Type.Optional(Type.String()),
+  decidedAt: Type.Optional(TimeSchema),
+  reason: Type.Optional(Type.String({ description: 'why it was discarded' })),
+});
+export type DeadLetterView = Static<typeof DeadLetterView>;
+
+export const DeadLetterList = Closed({
+  groups: Type.Array(
+    Closed({
+      cause: Type.String(),
+      consumer: Type.String(),
+      messages: Type.Integer({ minimum: 1 }),
+      streams: Type.Integer({ minimum: 1 }),
+      firstAt: TimeSchema,
+      lastAt: TimeSchema,
+      items: Type.Array(DeadLetterView, { description: 'the first ones of the group' }),
+    }),
+  ),
+  nextCursor: Type.Union([Type.String(), Type.Null()]),
+});
+export type DeadLetterList = Static<typeof DeadLetterList>;
+
+export const RetryBody = Closed({});
+/** With neither: all there are. */
+export const RetryGroupBody = Closed({ cause: Type.Optional(Cause), consumer: Type.Optional(ConsumerName) });
+export type RetryGroupBody = Static<typeof RetryGroupBody>;
+export const RetryAnswer = Closed({
+  messages: Type.Integer({ minimum: 0, description: 'how many will be tried again, each stream in order' }),
+});
+export const DiscardBody = Closed({ reason: Type.String({ minLength: 1, maxLength: 500 }) });
+export type DiscardBody = Static<typeof DiscardBody>;
+
+export const PauseBody = Closed({});
+export const PauseAnswer = Closed({ consumer: Type.String(), paused: Type.Boolean() });
 
 /** RFC 9457; further members say more about some problems. */
 export const ProblemBody = Type.Object({

@@ -37,6 +37,11 @@ export const problems = {
     'The entity tag cannot be read',
     'If-Match and If-None-Match take `*` or quoted tags as the ETag header gave them.',
   ),
+  'malformed-event-id': problem(
+    400,
+    'The Last-Event-ID cannot be resumed from',
+    'Send the id of an event of this very stream, or none to begin with what is now.',
+  ),
   'malformed-idempotency-key': problem(
     400,
     'The Idempotency-Key cannot be used',
@@ -58,6 +63,16 @@ export const problems = {
     404,
     'There is no such customer',
     'No customer has this id, or the caller may not see it.',
+  ),
+  'dead-letter-not-found': problem(
+    404,
+    'There is no such parked message',
+    'It was applied, was discarded, or never was: GET /v1/ops/dead-letters lists those that wait. A process answers for the databases it has open.',
+  ),
+  'consumer-not-found': problem(
+    404,
+    'There is no such consumer',
+    'The details of GET /readyz list the consumers of a process; it also answers for those whose database it has open.',
   ),
   'product-not-found': problem(404, 'There is no such product', 'No product has this SKU.'),
   'method-not-allowed': problem(
@@ -126,6 +141,11 @@ export const problems = {
     429,
     'Too many requests',
     'The limit of this caller is used up. Go on after Retry-After seconds.',
+  ),
+  'too-many-streams': problem(
+    429,
+    'Too many live streams',
+    'This caller has as many live streams open as it may. Close one, or share one among those who look.',
   ),
   'headers-too-large': problem(
     431,

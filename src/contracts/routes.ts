@@ -68,4 +68,41 @@ export type QueryRoute = RouteBase & {
   positions(): Positions;
 };
 
-export type Route = CommandRoute | QueryRoute;
+export type StreamRequest<Params = Record<string, string>, Query = Record<string, unknown>> = QueryRequest<
+  Params,
+  Query
+> & {
+  /** The id after which the client resumes; undefined: it begins. */
+  readonly lastEventId: string | undefined;
+};
+
+/** Where the events of one stream go. */
+export type EventSink = {
+  /** Sends whole frames, unless the stream is closed. Bytes may be shared among streams: nobody changes them. */
+  write(frames: Buffer): void;
+  /** Resolves once little waits to be sent, or the stream is closed: for those who read as fast as the client does. */
+  drained(): Promise<void>;
+  /** Ends the stream with an event that says why. */
+  fail(error: unknown): void;
+  readonly closed: boolean;
+};
+
+/** One open stream. Everything that it has goes to its sink until it is closed. */
+export type LiveStream = {
+  start(sink: EventSink): void;
+  /** From where a client may resume that has received all that was written; null: from the id of its last event. */
+  resumeId(): string | null;
+  close(): void;
+};
+
+/** Server-sent events. `answers` describes the data of each. */
+export type StreamRoute = RouteBase & {
+  readonly method: 'GET';
+  /** `lastEventId` of it stands in for the header. */
+  readonly query: TSchema;
+  /** Checks what has to be right before the stream begins. */
+  open(request: StreamRequest<never, never>): Promise<LiveStream | { readonly refused: Refusal }>;
+  caughtUp(positions: Positions, waitMs: number): Promise<boolean>;
+};
+
+export type Route = CommandRoute | QueryRoute | StreamRoute;

@@ -5,10 +5,12 @@
  * the state that the one before left, so a hot stream costs no more than many cold ones.
  */
 import { LRUCache } from 'lru-cache';
+import { failpoint } from '#platform/failpoint.ts';
 import { type Ports, systemPorts, timeNow } from '#platform/ports.ts';
+import { batchOf, type Decided, decide, NotLoaded, type Queued, type Stored, type View } from './command-batch.ts';
 import type { DomainEvent } from './decider.ts';
 import { EngineError } from './errors.ts';
-import type { AppendBatch, AppendResult, EventLog, NewEvent, Origin, RecordedEvent, StreamId } from './event-log.ts';
+import type { AppendResult, CheckpointMove, EventLog, Origin, RecordedEvent, StreamId } from './event-log.ts';
 import { streamId } from './event-log.ts';
 
 /** A kind of stream: how its state follows from its events, and when it wants to be woken. */
@@ -54,7 +56,7 @@ export type Work<Result> = {
   readonly idempotency?: { readonly caller: string; readonly key: string; readonly fingerprint: string } | undefined;
   /** What is kept under the key; undefined: this result is not kept. Default: the result. */
   keep?(result: Result): unknown;
-  readonly checkpoint?: { readonly consumer: string; readonly from: number; readonly to: number };
+  readonly checkpoint?: CheckpointMove;
 };
 
 export type Done<Result> = {
@@ -97,41 +99,20 @@ const aloneAttemptsMax = 10;
 /** Bounds a batch of large commands: an order of 2,000 lines reads 2,002 streams. */
 const batchReadsMax = 20_000;
 
-type Stored = { readonly version: number; readonly state: unknown };
-/** `base`: the version in the database, as far as known. */
-type Entry = Stored & { readonly base: number };
-type View = Map<StreamId, Entry>;
-
-/** Thrown by a scope that meets streams which are not in memory: they are loaded, and the command runs again. */
-class NotLoaded extends Error {
-  readonly streams: ReadonlyMap<StreamId, unknown>;
-
-  constructor(streams: ReadonlyMap<StreamId, unknown>) {
-    super('streams are not loaded');
-    this.streams = streams;
-  }
-}
-
-type Queued = {
-  readonly work: Work<unknown>;
-  readonly resolve: (done: Done<unknown>) => void;
-  readonly reject: (error: unknown) => void;
-  attempts: number;
-};
-
-/** A command that has been decided on top of the ones before it. */
-type Decided = {
-  readonly queued: Queued;
-  readonly result: unknown;
-  readonly reads: readonly StreamId[];
-  readonly events: readonly NewEvent[];
-  readonly writes: ReadonlyMap<StreamId, Stored & { readonly dueAt: string | null }>;
-  /** Undefined: the key is checked, and not taken. */
-  readonly kept: unknown;
-  readonly at: string;
-};
-
-/** The bus of one log. Several buses, in several processes, may share a log; being alone only makes it faster. */
+/**
+ * The bus of one log. Several buses, in several processes, may share a log; being alone only makes it faster.
+ *
+ * Promises:
+ * - commands given in the same turn go in one batch, each decided on what the one before left
+ * - a command that throws fails alone and leaves no trace in its neighbours
+ * - of a batch that the database refuses as a whole only the guilty command fails
+ * - the same key again gets the first answer, and has no second effect
+ * - a checkpoint moves with the effect, and a worker that was overtaken fails alone
+ * - two buses on one log lose no effect on a stream that both keep writing
+ * - after three conflicts a command is decided alone, and gets through
+ * - after an append whose answer was lost, commands are decided on what the log holds
+ * - a full queue refuses at once, and takes commands again when it has room
+ */
 export function createCommandBus(options: CommandBusOptions): CommandBus {
   const { log, ports = systemPorts } = options;
   const batchWorksMax = options.batchWorksMax ?? 1_000;
@@ -176,10 +157,7 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
         counts.batches += 1;
         const result = await appendOrSplit(decided, view);
         if (result === 'split') return;
-        if ('appended' in result) {
-          settle(decided, result);
-          return;
-        }
+        if ('appended' in result) return settle(decided, result);
         decided = withoutBad(decided, view, result);
       }
     } catch (error) {
@@ -237,7 +215,7 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
 
   async function decideOne(queued: Queued, view: View, now: string): Promise<Decided> {
     for (;;) {
-      const before = new Map<StreamId, Entry>();
+      const before: View = new Map();
       try {
         return decide(queued, view, before, now);
       } catch (error) {
@@ -251,6 +229,7 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
 
   async function appendOrSplit(decided: readonly Decided[], view: View): Promise<AppendResult | 'split'> {
     try {
+      failpoint('batch-decided');
       return await log.append(batchOf(decided, view));
     } catch (error) {
       if (error instanceof EngineError || decided.length === 1) throw error;
@@ -263,6 +242,7 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
   }
 
   function settle(decided: readonly Decided[], result: Extract<AppendResult, { appended: unknown }>): void {
+    failpoint('batch-appended');
     let next = 0;
     counts.works += decided.length;
     for (const { queued, result: answer, events, writes } of decided) {
@@ -373,77 +353,3 @@ const claimsOf = ({ idempotency, checkpoint }: Work<unknown>): string[] => [
   ...(idempotency === undefined ? [] : [JSON.stringify([idempotency.caller, idempotency.key])]),
   ...(checkpoint === undefined ? [] : [checkpoint.consumer]),
 ];
-
-function decide(queued: Queued, view: View, before: View, now: string): Decided {
-  const { work } = queued;
-  const reads = new Set(work.reads.map((ref) => streamId(ref.type.name, ref.id)));
-  const events: NewEvent[] = [];
-  const writes = new Map<StreamId, Stored & { dueAt: string | null }>();
-  let origin = work.origin;
-
-  const entryOf = (type: AnyStreamType, id: string): Entry => {
-    const stream = streamId(type.name, id);
-    const entry = view.get(stream);
-    if (entry === undefined) throw new NotLoaded(new Map([[stream, type.initial]]));
-    reads.add(stream);
-    return entry;
-  };
-  const needAll = (refs: readonly StreamRef[]): void => {
-    const missing = refs.flatMap(({ type, id }): [StreamId, unknown][] => {
-      const stream = streamId(type.name, id);
-      return view.has(stream) ? [] : [[stream, type.initial]];
-    });
-    if (missing.length > 0) throw new NotLoaded(new Map(missing));
-  };
-  const move = (type: AnyStreamType, id: string, event: DomainEvent): number => {
-    const stream = streamId(type.name, id);
-    const entry = entryOf(type, id);
-    if (!before.has(stream)) before.set(stream, entry);
-    const version = entry.version + 1;
-    const state: unknown = type.evolve(entry.state, event, id);
-    view.set(stream, { version, state, base: entry.base });
-    writes.set(stream, { version, state, dueAt: type.dueAt?.(state) ?? null });
-    return version;
-  };
-
-  const result = work.run({
-    now,
-    state: <State>(type: StreamType<State>, id: string) => entryOf(type, id).state as State,
-    version: (type, id) => entryOf(type, id).version,
-    because(reason) {
-      origin = reason;
-    },
-    record(type, id, event, also = []) {
-      needAll(also);
-      const version = move(type, id, event);
-      events.push({ stream: streamId(type.name, id), version, type: event.type, data: event.data, at: now, origin });
-      for (const ref of also) move(ref.type, ref.id, event);
-    },
-  });
-  const kept = work.idempotency === undefined ? undefined : work.keep === undefined ? result : work.keep(result);
-  return { queued, result, reads: [...reads], events, writes, kept, at: now };
-}
-
-/** One batch of all commands' effects: each stream checked once, at the version the database should have, and written once. */
-function batchOf(decided: readonly Decided[], view: View): AppendBatch {
-  const checks = new Map<StreamId, number>();
-  const writes = new Map<StreamId, Stored & { dueAt: string | null }>();
-  const events: NewEvent[] = [];
-  const keys: AppendBatch['keys'][number][] = [];
-  const checkpoints: AppendBatch['checkpoints'][number][] = [];
-  for (const one of decided) {
-    for (const stream of one.reads) checks.set(stream, view.get(stream)!.base);
-    for (const [stream, write] of one.writes) writes.set(stream, write);
-    events.push(...one.events);
-    const { idempotency, checkpoint } = one.queued.work;
-    if (idempotency !== undefined) keys.push({ ...idempotency, answer: one.kept, at: one.at });
-    if (checkpoint !== undefined) checkpoints.push(checkpoint);
-  }
-  return {
-    checks: [...checks].map(([stream, version]) => ({ stream, version })),
-    events,
-    writes: [...writes].map(([stream, write]) => ({ stream, ...write })),
-    keys,
-    checkpoints,
-  };
-}

@@ -33,7 +33,17 @@ export type ClientAnswer =
 
 type Kept = { readonly answer: Answer } | { readonly refused: Refusal; readonly traceId: string };
 
-/** Executes the command; what stands in its way becomes a refusal with the engine's code. */
+/**
+ * Executes the command; what stands in its way becomes a refusal with the engine's code.
+ *
+ * Promises:
+ * - an answer comes with the position that includes its effect
+ * - the same key again gets the same answer, and says that it does
+ * - a refusal is an answer: it is kept under its key, in the trace of the first request
+ * - a key that was used for another request is refused
+ * - what stands in the way of a command becomes a refusal with its code
+ * - a bug is no refusal
+ */
 export async function executeForClient(command: ClientCommand): Promise<ClientAnswer> {
   const { bus, origin, idempotency, reads, run } = command;
   const keeps = command.keeps ?? ((refusal: Refusal) => refusal.code !== 'version-mismatch');
@@ -57,7 +67,13 @@ export async function executeForClient(command: ClientCommand): Promise<ClientAn
   }
 }
 
-/** Null when If-Match (the versions it allows; null: none was sent) allows `current`; else the refusal. */
+/**
+ * Null when If-Match (the versions it allows; null: none was sent) allows `current`; else the refusal.
+ *
+ * Promises:
+ * - If-Match allows the versions that it names
+ * - a stale version is not kept: the client may come again with the right one
+ */
 export function staleVersion(ifMatch: readonly number[] | null, current: number): { readonly refused: Refusal } | null {
   if (ifMatch === null || ifMatch.includes(current)) return null;
   const detail = current === 0 ? 'The resource does not exist yet.' : `The current version is ${current}.`;

@@ -9,7 +9,14 @@ export type Positions = Readonly<Record<string, number>>;
 const SOURCE = /^[a-z][a-z-]{0,31}\.\d{1,4}$/;
 const tokenLengthMax = 2_048;
 
-/** The token that stands for `positions`, safe in a header. */
+/**
+ * The token that stands for `positions`, safe in a header.
+ *
+ * Promises:
+ * - a token gives back the positions that it was made of
+ * - the same positions make the same token, in whatever order they were collected
+ * - a token is safe in a header and in an address
+ */
 export function encodeToken(positions: Positions): string {
   const parts = Object.keys(positions)
     .sort()
@@ -17,7 +24,13 @@ export function encodeToken(positions: Positions): string {
   return Buffer.from(`1;${parts.join(',')}`, 'latin1').toString('base64url');
 }
 
-/** The positions a token stands for, or null when it is not one of ours. */
+/**
+ * The positions a token stands for, or null when it is not one of ours.
+ *
+ * Promises:
+ * - what is none of our tokens is not understood
+ * - whatever comes in as a token, reading it never throws
+ */
 export function decodeToken(token: string): Positions | null {
   if (token.length === 0 || token.length > tokenLengthMax || !/^[A-Za-z0-9_-]+$/.test(token)) return null;
   const bytes = Buffer.from(token, 'base64url');
@@ -37,7 +50,12 @@ export function decodeToken(token: string): Positions | null {
   return positions;
 }
 
-/** Both taken together: the later position of each source. */
+/**
+ * Both taken together.
+ *
+ * Promises:
+ * - two sets of positions together are the later of each source
+ */
 export function mergePositions(a: Positions, b: Positions): Positions {
   const merged: Record<string, number> = { ...a };
   for (const [source, position] of Object.entries(b)) merged[source] = Math.max(merged[source] ?? 0, position);

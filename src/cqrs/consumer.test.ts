@@ -1,16 +1,11 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import type { Database } from '#platform/postgres.ts';
-import { testDatabase } from '../../tests/database.ts';
 import { type CommandBus, createCommandBus, type StreamType } from './command-bus.ts';
 import type { Consumer } from './consumer.ts';
 import { EngineError } from './errors.ts';
 import type { EventLog, Origin, RecordedEvent } from './event-log.ts';
 import { type Feed, localFeed } from './feed.ts';
 import { openMemoryLog } from './memory-log.ts';
-import { checkpointSchemaFolder } from './postgres-log.ts';
-import type { Projection } from './projection.ts';
-import { startProjections } from './projections.ts';
 import { type Reactions, startReactions } from './reactions.ts';
 import { systemPorts } from '#platform/ports.ts';
 
@@ -157,24 +152,22 @@ test('what follows from an event names it as its cause, and stays in its trace',
 
 test('trouble is told, retried more and more slowly, and over once the events are applied', async (t) => {
   const { orders, own, start, counted } = counting(t);
+  const bus = busOf(own);
   const tried: number[] = [];
   let broken = true;
   const fourth = Promise.withResolvers<void>();
-  const reactions: Reactions = {
-    Placed: {
-      reads: count['Placed']!.reads,
-      react(event, scope) {
-        if (broken && (event as RecordedEvent<Placed>).data.order === 2) {
-          tried.push(performance.now());
-          if (tried.length === 4) fourth.resolve();
-          throw new Error(`failure ${tried.length}`);
-        }
-        count['Placed']!.react(event, scope);
+  await happen(orders, 3);
+  const consumer = start({
+    bus: {
+      ...bus,
+      execute(work) {
+        if (!broken) return bus.execute(work);
+        tried.push(performance.now());
+        if (tried.length === 4) fourth.resolve();
+        return Promise.reject(new EngineError('overloaded', `failure ${tried.length}`));
       },
     },
-  };
-  await happen(orders, 3);
-  const consumer = start({ reactions });
+  });
   assert.equal(consumer.trouble(), null);
   await fourth.promise;
   const trouble = consumer.trouble();
@@ -182,7 +175,7 @@ test('trouble is told, retried more and more slowly, and over once the events ar
   assert.ok(Date.parse(trouble!.since) <= Date.now());
   const pauses = tried.slice(1).map((at, n) => at - tried[n]!);
   [50, 100, 200].forEach((leastMs, n) => assert.ok(pauses[n]! >= leastMs - 2, `pause ${n + 1} was ${pauses[n]} ms`));
-  assert.equal(await own.head(), 0, 'what came before in the same batch waits with it');
+  assert.deepEqual([await own.head(), await own.checkpoint(counter)], [0, 0]);
 
   broken = false;
   await reached(consumer, 3);
@@ -301,218 +294,4 @@ test('a consumer stops at once while it waits for events, and while it waits to 
   from = performance.now();
   await failing.stop();
   assert.ok(performance.now() - from < 400, 'the next try would have come after 800 ms');
-});
-
-// Projections
-
-/** A read database with one table, in which projections note what they have applied. */
-async function readDatabase(t: TestContext): Promise<Database> {
-  const database = await testDatabase(t, [checkpointSchemaFolder]);
-  await database.query('table', 'create table applied (projection text, position bigint)');
-  return database;
-}
-
-/** Notes the position of each event; then does `more`, and has done what `hook` says after the commit. */
-const noting = (
-  projection: string,
-  more: { services?: readonly string[]; also?(events: readonly RecordedEvent[]): void; hook?(last: number): void } = {},
-): Projection => ({
-  name: projection,
-  services: more.services ?? ['orders'],
-  async apply(_service, events, sql) {
-    await sql.query('note', 'insert into applied select $1, unnest($2::bigint[])', [
-      projection,
-      events.map((event) => event.position),
-    ]);
-    more.also?.(events);
-    return () => more.hook?.(events.at(-1)!.position);
-  },
-});
-
-const appliedBy = async (database: Database, projection: string): Promise<number[]> =>
-  (
-    await database.query<{ position: number }>(
-      'applied',
-      'select position from applied where projection = $1 order by position',
-      [projection],
-    )
-  ).map((row) => row.position);
-
-const checkpointsIn = async (database: Database): Promise<Record<string, number>> =>
-  Object.fromEntries(
-    (
-      await database.query<{ consumer: string; position: number }>(
-        'all checkpoints',
-        'select consumer, position from checkpoints',
-      )
-    ).map((row) => [row.consumer, row.position]),
-  );
-
-function projecting(t: TestContext, database: Database, orders: EventLog) {
-  const troubles = noted<string>();
-  const resumes = noted<true>();
-  const start = (...projections: Projection[]): Consumer => {
-    const consumer = startProjections({
-      feed: localFeed(orders),
-      database,
-      projections,
-      onResume: () => resumes.add(true),
-      reportTrouble: (who, error) => troubles.add(`${who}: ${(error as Error).message}`),
-    });
-    t.after(() => consumer.stop());
-    return consumer;
-  };
-  return { start, troubles, resumes };
-}
-
-test('projections of a log apply each event once, and only those of its service run', async (t) => {
-  const database = await readDatabase(t);
-  const orders = openMemoryLog('orders.0');
-  const { start, troubles } = projecting(t, database, orders);
-  const projections = () => [
-    noting('a'),
-    noting('b', { services: ['stock', 'orders'] }),
-    noting('c', { services: ['stock'] }),
-  ];
-  await happen(orders, 1_100);
-  const first = start(...projections());
-  assert.equal(first.name, 'projections-of-orders.0');
-  await reached(first, 1);
-  await first.stop();
-  await happen(orders, 400);
-  const second = start(...projections());
-  await reached(second, 1_500);
-  for (const name of ['a', 'b']) assert.deepEqual(await appliedBy(database, name), range(1, 1_500));
-  assert.deepEqual(await appliedBy(database, 'c'), []);
-  assert.deepEqual(await checkpointsIn(database), { 'a-of-orders.0': 1_500, 'b-of-orders.0': 1_500 });
-  assert.deepEqual(troubles.all, []);
-});
-
-test('a projection that throws leaves neither rows nor checkpoint, nor do its neighbours, until it is mended', async (t) => {
-  const database = await readDatabase(t);
-  const orders = openMemoryLog('orders.0');
-  const { start, troubles } = projecting(t, database, orders);
-  const tries = noted<number>();
-  const hooks: number[] = [];
-  let broken = true;
-  const failing = noting('failing', {
-    also(events) {
-      tries.add(events.length);
-      if (broken) throw new Error('a bug');
-    },
-    hook: (last) => hooks.push(last),
-  });
-  await happen(orders, 10);
-  const consumer = start(noting('healthy', { hook: (last) => hooks.push(last) }), failing);
-  await tries.atLeast(2);
-  assert.deepEqual([await appliedBy(database, 'healthy'), await appliedBy(database, 'failing')], [[], []]);
-  assert.deepEqual(await checkpointsIn(database), { 'healthy-of-orders.0': 0, 'failing-of-orders.0': 0 });
-  assert.deepEqual(hooks, []);
-  assert.equal(consumer.trouble()?.message, 'a bug');
-
-  broken = false;
-  await reached(consumer, 10);
-  for (const name of ['healthy', 'failing']) assert.deepEqual(await appliedBy(database, name), range(1, 10));
-  assert.deepEqual(await checkpointsIn(database), { 'healthy-of-orders.0': 10, 'failing-of-orders.0': 10 });
-  assert.deepEqual(hooks, [10, 10]);
-  assert.equal(consumer.trouble(), null);
-  assert.ok(troubles.all.every((one) => one === 'projections-of-orders.0: a bug'));
-});
-
-test('what is to be done after the commit is done after the commit', async (t) => {
-  const database = await readDatabase(t);
-  const orders = openMemoryLog('orders.0');
-  const { start } = projecting(t, database, orders);
-  const seen: Promise<Record<string, number>>[] = [];
-  await happen(orders, 700);
-  const consumer = start(noting('a', { hook: () => seen.push(checkpointsIn(database)) }));
-  await reached(consumer, 700);
-  const positions = (await Promise.all(seen)).map((checkpoints) => checkpoints['a-of-orders.0']!);
-  assert.equal(positions.length, 2);
-  assert.ok(positions[0]! >= 500 && positions[1] === 700, positions.join());
-});
-
-test('what is to be done after the commit is not done when the commit fails', async (t) => {
-  const database = await readDatabase(t);
-  await database.query('constraint', 'alter table applied add unique (position) deferrable initially deferred');
-  await database.query('obstacle', `insert into applied values ('obstacle', 3)`);
-  const orders = openMemoryLog('orders.0');
-  const { start } = projecting(t, database, orders);
-  const tries = noted<number>();
-  const hooks: number[] = [];
-  await happen(orders, 5);
-  const consumer = start(noting('a', { also: (events) => tries.add(events.length), hook: (last) => hooks.push(last) }));
-  await tries.atLeast(2);
-  assert.deepEqual(hooks, []);
-  await database.query('remove', `delete from applied where projection = 'obstacle'`);
-  await reached(consumer, 5);
-  assert.deepEqual(hooks, [5]);
-  assert.deepEqual(await appliedBy(database, 'a'), range(1, 5));
-});
-
-test('a step after the commit that fails is trouble, but applies nothing again', async (t) => {
-  const database = await readDatabase(t);
-  const orders = openMemoryLog('orders.0');
-  const { start, troubles, resumes } = projecting(t, database, orders);
-  await happen(orders, 5);
-  const hook = (last: number) => {
-    if (last === 5) throw new Error('the cache is gone');
-  };
-  const consumer = start(noting('a', { hook }));
-  await reached(consumer, 5);
-  await happen(orders, 2);
-  await reached(consumer, 7);
-  assert.deepEqual(await appliedBy(database, 'a'), range(1, 7));
-  assert.deepEqual(troubles.all, ['projections-of-orders.0: the cache is gone']);
-  assert.equal(resumes.all.length, 2, 'whoever keeps rows in memory is told that some have changed');
-});
-
-test('of two workers at once each event is applied once, and both come along', async (t) => {
-  const database = await readDatabase(t);
-  const orders = openMemoryLog('orders.0');
-  const { start, troubles, resumes } = projecting(t, database, orders);
-  const workers = [start(noting('a'), noting('b')), start(noting('a'), noting('b'))];
-  for (let n = 0; n < 60; n += 1) {
-    await happen(orders, 25);
-    if (n % 10 === 0) await Promise.all(workers.map((worker) => reached(worker, n * 25 + 1)));
-  }
-  for (const worker of workers) await reached(worker, 1_500);
-  for (const name of ['a', 'b']) assert.deepEqual(await appliedBy(database, name), range(1, 1_500));
-  assert.deepEqual(troubles.all, []);
-  assert.ok(resumes.all.length > 2, 'one was overtaken, and told so');
-});
-
-test('a new projection catches up alone, and then goes together with the others', async (t) => {
-  const database = await readDatabase(t);
-  const orders = openMemoryLog('orders.0');
-  const { start, troubles } = projecting(t, database, orders);
-  await happen(orders, 700);
-  const before = start(noting('old'));
-  await reached(before, 700);
-  await before.stop();
-
-  const batches: string[] = [];
-  const note = (who: string) => (events: readonly RecordedEvent[]) =>
-    void batches.push(`${who} ${events[0]?.position}-${events.at(-1)?.position}`);
-  await happen(orders, 50);
-  const consumer = start(noting('old', { also: note('old') }), noting('new', { also: note('new') }));
-  await reached(consumer, 750);
-  assert.deepEqual(batches.slice(0, 2), ['new 1-500', 'new 501-700'], 'no further than where the others are');
-  assert.deepEqual(batches.slice(2).sort(), ['new 701-750', 'old 701-750']);
-  for (const name of ['old', 'new']) assert.deepEqual(await appliedBy(database, name), range(1, 750));
-  assert.deepEqual(troubles.all, []);
-});
-
-test('a read database that is gone is trouble, and gone on with when it is back', async (t) => {
-  const database = await readDatabase(t);
-  const orders = openMemoryLog('orders.0');
-  const { start, troubles } = projecting(t, database, orders);
-  await database.query('away', 'alter table checkpoints rename to away');
-  await happen(orders, 3);
-  const consumer = start(noting('a'));
-  await troubles.atLeast(1);
-  await database.query('back', 'alter table away rename to checkpoints');
-  await reached(consumer, 3);
-  assert.deepEqual(await appliedBy(database, 'a'), [1, 2, 3]);
-  assert.match(troubles.all[0] ?? '', /checkpoints/);
 });

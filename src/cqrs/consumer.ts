@@ -18,6 +18,12 @@ export type Consumer = {
   head(): number;
   /** Since when, and on what, the consumer has been failing; null: it is not. */
   trouble(): { readonly since: string; readonly message: string } | null;
+  /** Why it takes no events, of its own accord or because an operator said so; null: it takes them. */
+  paused(): string | null;
+  /** How many messages are parked, as far as known. */
+  parked(): number;
+  /** Has it look at once at what operators have decided, and try at once what it has been failing on. */
+  wake(): void;
   /** Stops after the batch under way. */
   stop(): Promise<void>;
 };
@@ -39,11 +45,16 @@ export function startConsumer(options: {
   readonly reportTrouble: ReportTrouble;
   start(): Promise<number>;
   step(): Promise<number>;
+  /** Of a consumer that parks what it cannot apply. */
+  paused?(): string | null;
+  parked?(): number;
+  wake?(): void;
 }): Consumer {
   const { ports } = options;
   const progress = new Progress(0, ports);
   let trouble: { since: string; message: string } | null = null;
   const stopping = new AbortController();
+  let woken = new AbortController();
 
   async function loop(): Promise<void> {
     let started = false;
@@ -62,10 +73,17 @@ export function startConsumer(options: {
         trouble ??= { since: timeNow(ports), message: '' };
         trouble.message = error instanceof Error ? error.message : String(error);
         options.reportTrouble(options.name, error);
-        await sleep(ports, pauseMs, stopping.signal);
+        await sleep(ports, pauseMs, woken.signal);
+        if (woken.signal.aborted) woken = new AbortController();
         pauseMs = Math.min(pauseMs * 2, retryMaxMs);
       }
     }
+  }
+
+  function wake(): void {
+    woken.abort();
+    options.wake?.();
+    options.feed.interrupt();
   }
 
   const running = loop();
@@ -75,9 +93,12 @@ export function startConsumer(options: {
     progress,
     head: () => Math.max(options.feed.knownHead(), progress.position),
     trouble: () => trouble,
+    paused: () => options.paused?.() ?? null,
+    parked: () => options.parked?.() ?? 0,
+    wake,
     async stop() {
       stopping.abort();
-      options.feed.interrupt();
+      wake();
       await running;
     },
   };

@@ -27,8 +27,18 @@ export type Decider<State, Command, Event, Refused = Refusal> = {
   decide(command: Command, state: State): Decision<Event, Refused>;
 };
 
-/** The command is accepted, and these events follow from it. */
+/**
+ * The command is accepted, and these events follow from it.
+ *
+ * Promises:
+ * - what follows from a command comes in the order in which it was named, and may be nothing
+ */
 export const accept = <Event>(...events: Event[]): { accepted: Event[] } => ({ accepted: events });
 
-/** The command is refused, and this is why. */
+/**
+ * The command is refused, and this is why.
+ *
+ * Promises:
+ * - a refusal is a value that says why
+ */
 export const refuse = <Refused>(refused: Refused): { refused: Refused } => ({ refused });

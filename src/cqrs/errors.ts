@@ -14,6 +14,13 @@ export type EngineErrorCode =
   /** The database belongs to another log. */
   | 'wrong-log';
 
+/**
+ * Something outside the rules stood in the way.
+ *
+ * Promises:
+ * - an operating error is told by its code, and keeps its cause
+ * - what stands in the way of a command becomes a refusal with its code
+ */
 export class EngineError extends Error {
   readonly code: EngineErrorCode;
 
@@ -24,5 +31,11 @@ export class EngineError extends Error {
   }
 }
 
+/**
+ * Whether it is an operating error with this code.
+ *
+ * Promises:
+ * - an operating error is told by its code, and keeps its cause
+ */
 export const isEngineError = (error: unknown, code: EngineErrorCode): boolean =>
   error instanceof EngineError && error.code === code;

@@ -3,6 +3,8 @@
  * only outbox; whoever wants to know reads it from a position.
  */
 import type { DomainEvent } from './decider.ts';
+import type { Unreadable } from './event-types.ts';
+import type { ParkedMessages, Parking } from './parked-messages.ts';
 import { slotOf } from './slots.ts';
 import type { Tail } from './tail.ts';
 
@@ -29,6 +31,8 @@ export type RecordedEvent<Event extends DomainEvent = DomainEvent> = Event & {
   /** RFC 3339, by the writer's clock. */
   readonly at: string;
   readonly origin: Origin;
+  /** `type` and `data` are as stored, and this program cannot take them: never applied, never dropped, but parked. */
+  readonly unreadable?: Unreadable;
 };
 
 /** `<type>-<id>`; streams of one entity share their id, hence their slot. */
@@ -73,8 +77,11 @@ export type AppendBatch = {
     readonly answer: unknown;
     readonly at: string;
   }[];
-  readonly checkpoints: readonly { readonly consumer: string; readonly from: number; readonly to: number }[];
+  readonly checkpoints: readonly CheckpointMove[];
 };
+
+/** How far a consumer has come, from what it knew last; with the messages that it passed without applying them. */
+export type CheckpointMove = Parking & { readonly consumer: string; readonly from: number; readonly to: number };
 
 export type AppendResult =
   | { readonly appended: readonly RecordedEvent[]; readonly head: number }
@@ -88,7 +95,7 @@ export type AppendResult =
         readonly answer: unknown;
         readonly head: number;
       }[];
-      /** Consumers whose checkpoint another worker has moved. */
+      /** Consumers whose checkpoint another worker has moved, or whose parked messages are no longer there. */
       readonly fenced: readonly string[];
       readonly head: number;
     };
@@ -114,6 +121,8 @@ export type EventLog = {
   due(now: string, limit: number): Promise<{ readonly stream: StreamId; readonly dueAt: string }[]>;
   /** How far a consumer of this service has come; 0 before its first event. */
   checkpoint(consumer: string): Promise<number>;
+  /** What the consumers of this service could not apply. */
+  readonly parked: ParkedMessages;
   /** What this process has appended last, in commit order, as soon as it is committed. */
   readonly tail: Tail;
 };
@@ -121,13 +130,29 @@ export type EventLog = {
 /** What a consumer in another process needs of a log. */
 export type LogReader = Pick<EventLog, 'source' | 'read' | 'head'>;
 
-/** `order-42` of type `order`, id `42`. */
+/**
+ * `order-42` of type `order`, id `42`.
+ *
+ * Promises:
+ * - a stream is named after its type and the id of its entity, which may have dashes
+ */
 export const streamId = (type: string, id: string): StreamId => `${type}-${id}`;
 
-/** The id within a stream's name. Types have no dash; ids may. */
+/**
+ * The id within a stream's name.
+ *
+ * Promises:
+ * - a stream is named after its type and the id of its entity, which may have dashes
+ */
 export const entityOf = (stream: StreamId): string => stream.slice(stream.indexOf('-') + 1);
 
-/** The slot of a stream: that of its entity, so that all streams of an order are neighbours. */
+/**
+ * The slot of a stream: that of its entity, so that all streams of an order are neighbours.
+ *
+ * Promises:
+ * - the streams of one entity are in one slot
+ * - the slot of an id never changes: stored events depend on it
+ */
 export const slotOfStream = (stream: StreamId): number => slotOf(entityOf(stream));
 
 /** `<service>-<shard>-<position>`. */

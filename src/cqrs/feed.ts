@@ -25,7 +25,16 @@ export type Feed = {
 const pollEveryMs = 1_000;
 const listenRetryMs = 1_000;
 
-/** The feed of a log that is written in this process. */
+/**
+ * The feed of a log that is written in this process.
+ *
+ * Promises:
+ * - a feed gives events in order from a position, up to the limit
+ * - what this process has appended is given from memory
+ * - what memory does not hold any more is read from the database, and the rest from memory again
+ * - what another process writes into the log is seen within a second by itself
+ * - a wait ends empty after its time, and at once when it is interrupted
+ */
 export function localFeed(log: LogReader & { readonly tail: Tail }, ports: Ports = systemPorts): Feed {
   const heard = new Progress(0, ports);
   log.tail.onPush((events) => heard.advance(events.at(-1)!.position));
@@ -37,7 +46,16 @@ export function localFeed(log: LogReader & { readonly tail: Tail }, ports: Ports
   );
 }
 
-/** The feed of a log that another process writes. `database` is the source's. */
+/**
+ * The feed of a log that another process writes. `database` is the source's.
+ *
+ * Promises:
+ * - events come in order from a position, up to the limit
+ * - whoever waits is given what happens meanwhile
+ * - on PostgreSQL, a feed of another process is woken well before it looks by itself
+ * - on PostgreSQL, a feed whose connection breaks listens again
+ * - on PostgreSQL, a feed closes promptly, also before it listens
+ */
 export function remoteFeed(log: LogReader, database: Database): Feed {
   const heard = new Progress();
   let closed = false;

@@ -1,18 +1,30 @@
 /** The event log in memory: the same promises as PostgreSQL's, kept by being single-threaded. For tests and the simulator. */
 import type { AppendBatch, AppendResult, EventLog, RecordedEvent, StreamId, StreamRow } from './event-log.ts';
 import { eventId, slotOfStream } from './event-log.ts';
+import type { EventTypes } from './event-types.ts';
+import { memoryParkedMessages } from './memory-parked-messages.ts';
 import { Tail } from './tail.ts';
 
 type StoredStream = { version: number; state: string; dueAt: string | null };
 type KeptAnswer = { caller: string; key: string; fingerprint: string; answer: string };
 
-/** An empty log of `source` (`<service>.<shard>`). */
-export function openMemoryLog(source: string): EventLog {
+/**
+ * An empty log of `source` (`<service>.<shard>`). With `eventTypes` events are checked when written, decoded when read.
+ *
+ * Promises:
+ * - positions are dense, from 1, in the order of the batch
+ * - a stream that was read and has moved since refuses a batch that does not write it
+ * - a key is taken once, and gives its first answer to whoever comes second
+ * - a checkpoint moves only from its old value, together with the effect
+ */
+export function openMemoryLog(source: string, eventTypes?: EventTypes): EventLog {
   const events: RecordedEvent[] = [];
+  const storedNames: string[] = [];
   const versions = new Set<string>();
   const streams = new Map<string, StoredStream>();
   const keys = new Map<string, KeptAnswer>();
   const checkpoints = new Map<string, number>();
+  const parked = memoryParkedMessages();
   const tail = new Tail();
   const keyOf = (caller: string, key: string): string => JSON.stringify([caller, key]);
 
@@ -34,7 +46,7 @@ export function openMemoryLog(source: string): EventLog {
       return kept === undefined ? [] : [{ ...kept, answer: JSON.parse(kept.answer) as unknown, head }];
     });
     const fenced = batch.checkpoints
-      .filter((m) => (checkpoints.get(m.consumer) ?? 0) !== m.from)
+      .filter((m) => (checkpoints.get(m.consumer) ?? 0) !== m.from || !parked.fits(m.consumer, m))
       .map((m) => m.consumer);
     if (conflicts.length > 0 || duplicates.length > 0 || fenced.length > 0)
       return { head, conflicts, duplicates, fenced };
@@ -48,6 +60,7 @@ export function openMemoryLog(source: string): EventLog {
       ...batch.checkpoints.map((one) => one.consumer),
     ];
     if (new Set(named).size < named.length) throw new Error('a batch names a key or a consumer twice');
+    storedNames.push(...batch.events.map((event) => eventTypes?.storedName(event) ?? event.type));
     const appended = batch.events.map((event, n): RecordedEvent => {
       versions.add(`${event.stream}@${event.version}`);
       const position = head + n + 1;
@@ -67,7 +80,10 @@ export function openMemoryLog(source: string): EventLog {
       if (answer === undefined) continue;
       keys.set(keyOf(caller, key), { caller, key, fingerprint, answer: JSON.stringify(answer) });
     }
-    for (const move of batch.checkpoints) checkpoints.set(move.consumer, move.to);
+    for (const move of batch.checkpoints) {
+      checkpoints.set(move.consumer, move.to);
+      parked.write(move.consumer, move);
+    }
     tail.push(
       appended,
       appended.map(() => 0),
@@ -78,11 +94,16 @@ export function openMemoryLog(source: string): EventLog {
   return {
     source,
     tail,
+    parked,
     append: async (batch) => append(batch),
     appendAlone: async (wanted, decide) => append(decide(load(wanted))),
     load: async (wanted) => load(wanted),
 
-    read: async (position, limit) => events.slice(position, position + limit),
+    read: async (position, limit) => {
+      const read = events.slice(position, position + limit);
+      if (eventTypes === undefined) return read;
+      return read.map((event) => ({ ...event, ...eventTypes.decode(storedNames[event.position - 1]!, event.data) }));
+    },
     head: async () => events.length,
 
     due: async (now, limit) =>

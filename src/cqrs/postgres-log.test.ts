@@ -3,16 +3,29 @@ import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { test, type TestContext } from 'node:test';
+import Type from 'typebox';
 import { type Database, openDatabase } from '#platform/postgres.ts';
 import { testDatabase, testDatabaseUrl } from '../../tests/database.ts';
 import { eventLogContract } from './event-log.contract.ts';
+import { eventVersionsContract } from './event-types.contract.ts';
 import type { AppendBatch } from './event-log.ts';
+import { createEventTypes } from './event-types.ts';
 import { localFeed, remoteFeed } from './feed.ts';
-import { forgetKeys, logSchemaFolders, openPostgresLog, postgresLogReader } from './postgres-log.ts';
+import { parkedMessagesContract } from './parked-messages.contract.ts';
+import {
+  forgetKeys,
+  logSchemaFolders,
+  openPostgresLog,
+  postgresLogReader,
+  type PostgresLogOptions,
+} from './postgres-log.ts';
 
-async function openLog(t: TestContext): Promise<Awaited<ReturnType<typeof openPostgresLog>> & { database: Database }> {
+async function openLog(
+  t: TestContext,
+  options: Pick<PostgresLogOptions, 'eventTypes'> = {},
+): Promise<Awaited<ReturnType<typeof openPostgresLog>> & { database: Database }> {
   const database = await testDatabase(t, logSchemaFolders);
-  const log = await openPostgresLog({ database, source: 'orders.0' });
+  const log = await openPostgresLog({ database, source: 'orders.0', ...options });
   t.after(() => log.close());
   return Object.assign(log, { database });
 }
@@ -28,6 +41,37 @@ const one = (stream: string, version = 1): AppendBatch => ({
 });
 
 eventLogContract('PostgreSQL log', openLog);
+parkedMessagesContract('PostgreSQL log', openLog);
+eventVersionsContract('PostgreSQL log', (t, eventTypes) => openLog(t, { eventTypes }));
+
+test('a process of an older version reads the log of a newer one up to what it knows, and says what it does not', async (t) => {
+  const closed = { additionalProperties: false };
+  const seats = Type.Object({ seats: Type.Integer() }, closed);
+  const withRow = Type.Object({ ...seats.properties, row: Type.Optional(Type.String()) }, closed);
+  const ours = createEventTypes({ newest: { Booked: seats }, older: {} });
+  const theirs = createEventTypes({
+    newest: { Booked: withRow, Left: seats },
+    older: { Left: [{ schema: seats, upcast: (data) => data }] },
+  });
+  const { database, ...log } = await openLog(t, { eventTypes: theirs });
+  const reader = postgresLogReader(database, 'orders.0', ours);
+  const feed = remoteFeed(reader, database);
+  t.after(() => feed.close());
+  const written = (version: number, type: string, data: object): AppendBatch => ({
+    ...one('order-a', version),
+    events: [{ stream: 'order-a', version, type, data, at, origin }],
+  });
+  await log.append(written(1, 'Booked', { seats: 2, row: 'F' }));
+  await log.append(written(2, 'Left', { seats: 2 }));
+  const heard = await feed.next(0, 10, 0);
+  assert.deepEqual(
+    heard.map(({ type, data, unreadable }) => [type, data, unreadable?.reason]),
+    [
+      ['Booked', { seats: 2, row: 'F' }, undefined],
+      ['Left.2', { seats: 2 }, 'unknown-type'],
+    ],
+  );
+});
 
 test('a database of another log is not written to', async (t) => {
   const log = await openLog(t);

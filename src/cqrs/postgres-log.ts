@@ -1,7 +1,9 @@
 /** The event log on PostgreSQL: one database per shard, one round trip per batch. */
-import { sleep, systemPorts } from '#platform/ports.ts';
+import { failpoint, failpointOnceSent } from '#platform/failpoint.ts';
+import { type Ports, sleep, systemPorts } from '#platform/ports.ts';
 import { type Database, DatabaseUnavailable, type PinnedConnection, type Sql } from '#platform/postgres.ts';
 import { EngineError } from './errors.ts';
+import type { EventTypes } from './event-types.ts';
 import type {
   AppendBatch,
   AppendResult,
@@ -14,14 +16,27 @@ import type {
   StreamRow,
 } from './event-log.ts';
 import { eventId, slotOfStream } from './event-log.ts';
+import {
+  appendParameters,
+  awaitHeadSql,
+  findCommitted,
+  rfc3339,
+  send,
+  type SendResult,
+  type Sent,
+} from './postgres-append.ts';
+import { postgresParkedMessages } from './postgres-parked-messages.ts';
 import { Tail } from './tail.ts';
 
 export type PostgresLogOptions = {
   readonly database: Database;
   /** `<service>.<shard>`. */
   readonly source: string;
+  /** Of the source. Events are checked when they are written, and decoded when they are read; without it they are neither. */
+  readonly eventTypes?: EventTypes;
   /** How long an append may take, reconnecting included. */
   readonly appendTimeoutMs?: number;
+  readonly ports?: Ports;
 };
 
 /** The channel on which a log tells other processes that it has grown. */
@@ -44,12 +59,24 @@ export const checkpointSchemaFolder = logSchemaFolders[0];
 /**
  * Opens the log that `source` writes in `database`, whose schema is in place. Rejects with
  * `wrong-log` when the database is that of another log.
+ *
+ * Promises:
+ * - positions are dense, from 1, in the order of the batch
+ * - a stream that was read and has moved since refuses a batch that does not write it
+ * - of two writers that create the same stream at once exactly one wins, 1,000 times out of 1,000
+ * - a key is taken once, and gives its first answer to whoever comes second
+ * - a checkpoint moves only from its old value, together with the effect
+ * - whoever appends alone decides on what nobody can change meanwhile
+ * - an append whose answer is lost after the commit is found in the log and not made again
+ * - a log that does not answer is unavailable after its time-out
+ * - an event that no reader could take is not written, and nothing of its batch
+ * - a database of another log is not written to
  */
 export async function openPostgresLog(options: PostgresLogOptions): Promise<EventLog & { close(): void }> {
-  const { database, source } = options;
+  const { database, source, eventTypes, ports = systemPorts } = options;
   await claim(database, source);
   const tail = new Tail();
-  const reader = postgresLogReader(database, source);
+  const reader = postgresLogReader(database, source, eventTypes);
   const appendTimeoutMs = options.appendTimeoutMs ?? 15_000;
   let writer: Promise<PinnedConnection> | null = null;
   let cancelWake: (() => void) | null = null;
@@ -83,7 +110,7 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
 
   /** NOTIFY takes a lock on commit that all databases share, so it is sent at most once per interval, for all batches in it. */
   function wakeOthers(): void {
-    cancelWake ??= systemPorts.after(wakeEveryMs, () => {
+    cancelWake ??= ports.after(wakeEveryMs, () => {
       cancelWake = null;
       database
         .query('wake', `select set_config('synchronous_commit', 'off', true), pg_notify($1, '')`, [wakeChannel])
@@ -96,40 +123,42 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
    * batch that was being recorded is then looked for before it is sent again.
    */
   async function untilKnown(attempt: Attempt): Promise<AppendResult> {
-    const giveUpAt = systemPorts.elapsed() + appendTimeoutMs;
+    const giveUpAt = ports.elapsed() + appendTimeoutMs;
     let inDoubt: AppendBatch | null = null;
     for (;;) {
       try {
         const connection = await (writer ??= openWriter().catch(forgetWriter));
-        const left = giveUpAt - systemPorts.elapsed();
+        const left = giveUpAt - ports.elapsed();
         const doubtful = inDoubt;
-        const committedAt = doubtful === null ? null : await within(left, findCommitted(connection, doubtful));
+        const committedAt = doubtful === null ? null : await within(ports, left, findCommitted(connection, doubtful));
         if (doubtful !== null && committedAt !== null)
-          return publish(doubtful, appendParameters(doubtful), committedAt);
+          return publish(doubtful, appendParameters(doubtful, eventTypes), committedAt);
         const { batch, sent, result } = await within(
+          ports,
           left,
           attempt(connection, (sending) => (inDoubt = sending)),
         );
+        failpoint('log-committed');
         return 'conflicts' in result ? result : publish(batch, sent, result.head);
       } catch (error) {
         if (!(error instanceof DatabaseUnavailable) && !isTransient(error)) throw error;
         dropWriter();
-        if (systemPorts.elapsed() > giveUpAt) throw unavailable(error);
-        await sleep(systemPorts, retryPauseMs);
+        if (ports.elapsed() > giveUpAt) throw unavailable(error);
+        await sleep(ports, retryPauseMs);
       }
     }
   }
 
   /** A question may be asked again until the database answers. */
   async function untilAnswered<T>(ask: () => Promise<T>): Promise<T> {
-    const giveUpAt = systemPorts.elapsed() + appendTimeoutMs;
+    const giveUpAt = ports.elapsed() + appendTimeoutMs;
     for (;;) {
       try {
         return await ask();
       } catch (error) {
         if (!(error instanceof DatabaseUnavailable)) throw error;
-        if (systemPorts.elapsed() > giveUpAt) throw unavailable(error);
-        await sleep(systemPorts, retryPauseMs);
+        if (ports.elapsed() > giveUpAt) throw unavailable(error);
+        await sleep(ports, retryPauseMs);
       }
     }
   }
@@ -149,21 +178,26 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
   return {
     source,
     tail,
+    parked: postgresParkedMessages(database),
     read: reader.read,
     head: reader.head,
 
-    append(batch) {
-      const sent = appendParameters(batch);
+    async append(batch) {
+      const sent = appendParameters(batch, eventTypes);
       return inTurn(() =>
         untilKnown(async (connection, attempting) => {
           attempting(batch);
+          failpoint('log-sending');
+          failpointOnceSent('log-sent');
           return { batch, sent, result: await send(connection, sent.values) };
         }),
       );
     },
 
     appendAlone(streams, decide) {
-      return inTurn(() => untilKnown((connection, attempting) => sendAlone(connection, streams, decide, attempting)));
+      return inTurn(() =>
+        untilKnown((connection, attempting) => sendAlone(connection, streams, decide, attempting, eventTypes)),
+      );
     },
 
     load: (streams) => untilAnswered(() => loadStreams(database, streams)),
@@ -195,8 +229,17 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
   };
 }
 
-/** Reads the log of another service from its database. */
-export function postgresLogReader(database: Database, source: string): LogReader {
+/**
+ * Reads the log of another service from its database. With `eventTypes`, those of that service, what is read is decoded.
+ *
+ * Promises:
+ * - reading starts after a position and ends at the limit
+ * - a hole in the log is noticed by its reader
+ * - an event of an older version is read as one of the newest
+ * - what cannot be read is handed out as stored, with the reason, among what can
+ */
+export function postgresLogReader(database: Database, source: string, eventTypes?: EventTypes): LogReader {
+  const decode: EventTypes['decode'] = eventTypes?.decode ?? ((type, data) => ({ type, data }));
   return {
     source,
 
@@ -215,8 +258,7 @@ export function postgresLogReader(database: Database, source: string): LogReader
           stream: row.stream,
           version: row.version,
           slot: row.slot,
-          type: row.type,
-          data: JSON.parse(row.data) as object,
+          ...decode(row.type, JSON.parse(row.data) as object),
           at: row.at,
           origin: JSON.parse(row.origin) as Origin,
         };
@@ -230,16 +272,11 @@ export function postgresLogReader(database: Database, source: string): LogReader
   };
 }
 
-type Sent = { readonly values: (string | null)[]; readonly eventBytes: number[] };
-type SendResult = { readonly head: number } | Extract<AppendResult, { conflicts: unknown }>;
-
 /** One try; calls `attempting` before the step whose answer, if lost, leaves open whether the batch is recorded. */
 type Attempt = (
   connection: PinnedConnection,
   attempting: (batch: AppendBatch) => void,
 ) => Promise<{ readonly batch: AppendBatch; readonly sent: Sent; readonly result: SendResult }>;
-
-const awaitHeadSql = 'select position from log_head for update';
 
 async function loadStreams(sql: Sql, streams: readonly StreamId[]): Promise<StreamRow[]> {
   const rows = await sql.query<{ stream: string; version: number; state: string }>(
@@ -256,15 +293,18 @@ async function sendAlone(
   streams: readonly StreamId[],
   decide: (rows: readonly StreamRow[]) => AppendBatch,
   attempting: (batch: AppendBatch) => void,
+  eventTypes: EventTypes | undefined,
 ): ReturnType<Attempt> {
   await connection.query('begin', 'begin');
   try {
     await connection.query('await head', awaitHeadSql);
     const batch = decide(await loadStreams(connection, streams));
-    const sent = appendParameters(batch);
+    const sent = appendParameters(batch, eventTypes);
     const result = await send(connection, sent.values);
     attempting(batch);
+    failpoint('alone-committing');
     await connection.query('commit', 'commit');
+    failpoint('alone-committed');
     return { batch, sent, result };
   } catch (error) {
     if (!(error instanceof DatabaseUnavailable)) await connection.query('rollback', 'rollback');
@@ -282,8 +322,6 @@ type EventRow = {
   at: string;
   origin: string;
 };
-
-const rfc3339 = (column: string): string => `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
 
 const readSql = `
   select position, stream, version, slot, type, data, ${rfc3339('at')} as at, origin
@@ -304,101 +342,23 @@ async function claim(database: Database, source: string): Promise<void> {
   }
 }
 
-async function send(writer: Sql, values: readonly unknown[]): Promise<SendResult> {
-  const [row] = await writer.query<{
-    head: number;
-    conflicts: string | null;
-    duplicates: string | null;
-    fenced: string | null;
-  }>('append', 'select head, conflicts, duplicates, fenced from append($1, $2, $3, $4, $5)', values);
-  const { head, conflicts, duplicates, fenced } = row!;
-  if (conflicts === null && duplicates === null && fenced === null) return { head };
-  const parsed = <T>(text: string | null): T[] => (text === null ? [] : (JSON.parse(text) as T[]));
-  return {
-    head,
-    conflicts: parsed<string>(conflicts),
-    duplicates: parsed<{ caller: string; key: string; fingerprint: string; answer: unknown }>(duplicates).map(
-      (kept) => ({ ...kept, head }),
-    ),
-    fenced: parsed<string>(fenced),
-  };
-}
-
-/**
- * Whether a batch whose answer was lost is in the log: the position before it, or null. Waits for the
- * head's lock first, because the lost transaction may still be committing. A batch without events is
- * safe to send again: its keys and checkpoints tell.
- */
-async function findCommitted(writer: Sql, batch: AppendBatch): Promise<number | null> {
-  const first = batch.events[0];
-  if (first === undefined) return null;
-  await writer.query('await head', awaitHeadSql);
-  const [row] = await writer.query<{ position: number; data: string; origin: string; at: string }>(
-    'find',
-    `select position, data, origin, ${rfc3339('at')} as at from events where stream = $1 and version = $2`,
-    [first.stream, first.version],
-  );
-  if (row === undefined) return null;
-  const ours =
-    row.at === first.at && row.data === JSON.stringify(first.data) && row.origin === JSON.stringify(first.origin);
-  return ours ? row.position - 1 : null;
-}
-
-/** Empty parts travel as null: the function skips them. Events are stringified once; their sizes bound the tail. */
-function appendParameters(batch: AppendBatch): Sent {
-  const json = (rows: readonly object[]): string | null => (rows.length === 0 ? null : JSON.stringify(rows));
-  const texts = batch.events.map((event, n) => {
-    const row = {
-      n: n + 1,
-      at: event.at,
-      v: event.version,
-      slot: slotOfStream(event.stream),
-      s: event.stream,
-      type: event.type,
-    };
-    const head = JSON.stringify(row).slice(0, -1);
-    return `${head},"data":${JSON.stringify(event.data)},"origin":${JSON.stringify(event.origin)}}`;
-  });
-  return {
-    values: [
-      JSON.stringify(batch.checks.map((check) => ({ s: check.stream, v: check.version }))),
-      texts.length === 0 ? null : `[${texts.join(',')}]`,
-      json(
-        batch.writes.map((write) => ({
-          s: write.stream,
-          v: write.version,
-          slot: slotOfStream(write.stream),
-          due: write.dueAt,
-          state: write.state,
-        })),
-      ),
-      json(
-        batch.keys.map((key) => ({
-          c: key.caller,
-          k: key.key,
-          fingerprint: key.fingerprint,
-          answer: key.answer,
-          at: key.at,
-        })),
-      ),
-      json(batch.checkpoints.map((move) => ({ c: move.consumer, f: move.from, t: move.to }))),
-    ],
-    eventBytes: texts.map((text) => text.length),
-  };
-}
-
 const isTransient = (error: unknown): boolean => transientStates.has(String((error as { code?: unknown }).code));
 
 /** Rejects after `ms`: a database that does not answer at all is as good as a broken connection. */
-async function within<T>(ms: number, answer: Promise<T>): Promise<T> {
+async function within<T>(ports: Ports, ms: number, answer: Promise<T>): Promise<T> {
   const { promise: tooLate, reject } = Promise.withResolvers<never>();
-  const cancel = systemPorts.after(Math.max(ms, 0), () =>
+  const cancel = ports.after(Math.max(ms, 0), () =>
     reject(new DatabaseUnavailable(`no answer from the database within ${Math.round(ms)} ms`)),
   );
   return Promise.race([answer, tooLate]).finally(cancel);
 }
 
-/** Forgets up to `limit` idempotency keys from before `before` (RFC 3339); resolves to how many. */
+/**
+ * Forgets up to `limit` idempotency keys from before `before` (RFC 3339); resolves to how many.
+ *
+ * Promises:
+ * - old keys are forgotten, young ones are kept
+ */
 export async function forgetKeys(database: Database, before: string, limit: number): Promise<number> {
   const rows = await database.query(
     'forget keys',

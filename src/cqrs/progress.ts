@@ -5,10 +5,21 @@ const waitersMax = 10_000;
 
 type Waiter = { readonly position: number; readonly done: (reached: boolean) => void };
 
+/**
+ * Where something has come to.
+ *
+ * Promises:
+ * - progress only grows
+ * - whoever waits is woken as soon as the position is reached, and no earlier
+ * - a wait ends unreached after its time
+ * - when too many wait already, one more is told at once
+ * - progress that begins anew further back is not reached until it has come there again
+ */
 export class Progress {
   readonly #ports: Ports;
   #position: number;
   #waiters = new Set<Waiter>();
+  readonly #onWait = new Set<() => void>();
 
   constructor(position = 0, ports: Ports = systemPorts) {
     this.#position = position;
@@ -37,6 +48,13 @@ export class Progress {
     for (const waiter of this.#waiters) waiter.done(false);
   }
 
+  /** Calls `act` when somebody begins to wait, and at once when somebody does. Returns what ends that. */
+  onWait(act: () => void): () => void {
+    this.#onWait.add(act);
+    if (this.#waiters.size > 0) act();
+    return () => this.#onWait.delete(act);
+  }
+
   /** Resolves to true once `position` is reached, or to false after `waitMs`, or at once when too many wait already. */
   reach(position: number, waitMs: number): Promise<boolean> {
     if (this.#position >= position) return Promise.resolve(true);
@@ -52,6 +70,7 @@ export class Progress {
       };
       const cancel = this.#ports.after(waitMs, () => waiter.done(false));
       this.#waiters.add(waiter);
+      for (const act of this.#onWait) act();
     });
   }
 }
@@ -59,6 +78,10 @@ export class Progress {
 /**
  * Whether everything that `positions` names has been applied, waiting up to `waitMs`. Sources that
  * are not followed here have nothing to say about what is shown here.
+ *
+ * Promises:
+ * - all positions are reached when each of the sources that are followed has come so far
+ * - a source that is not followed has nothing to say
  */
 export async function reachAll(
   positions: Readonly<Record<string, number>>,
@@ -75,6 +98,9 @@ export async function reachAll(
 /**
  * For a service's commands: whether the service has applied `positions` of the logs it listens to, and
  * its own log has come that far.
+ *
+ * Promises:
+ * - commands are caught up when what they listen to is applied, and their own log has come so far
  */
 export function commandsCaughtUp(
   log: { readonly source: string; readonly tail: { readonly position: number }; head(): Promise<number> },

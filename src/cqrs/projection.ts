@@ -1,17 +1,20 @@
 /** A projection keeps one read model: it folds events of one or more logs into rows. */
-import type { Sql } from '#platform/postgres.ts';
 import type { RecordedEvent } from './event-log.ts';
+import type { Committed, ReadTable, Rows } from './read-store.ts';
 
 export type Projection = {
   /** Also the name of the read model. */
   readonly name: string;
-  /** The services whose logs it folds, such as `ordering`. */
+  /** The services whose logs it folds, such as `ordering`. The columns that each of them fills are its own. */
   readonly services: readonly string[];
+  /** What it keeps. It may load rows of other projections' tables, of columns that never change once put. */
+  readonly tables: readonly ReadTable[];
   /**
-   * Folds `events`, all from one service and in order, into rows: reads what it needs and writes one
-   * final row per entity, all within the transaction `sql`, which also moves the checkpoint. Sends its
-   * writes without waiting where it can. Resolves to what is to be done once the transaction has
-   * committed (such as filling a cache), or to nothing.
+   * Folds `events`, all from one service and in order, into rows: loads what it needs and puts one final
+   * row per entity, all within the transaction that also moves the checkpoint. Resolves to what is to be
+   * done once it has committed (such as filling a cache), or to nothing.
    */
-  apply(service: string, events: readonly RecordedEvent[], sql: Sql): Promise<(() => void) | void>;
+  apply(service: string, events: readonly RecordedEvent[], rows: Rows): Promise<AfterCommit | void>;
 };
+
+export type AfterCommit = (committed: Committed) => void;

@@ -1,83 +1,167 @@
 /** Runs the projections of a read database: one transaction per batch for all of them. */
-import { type Ports, systemPorts } from '#platform/ports.ts';
-import type { Database } from '#platform/postgres.ts';
+import { failpoint } from '#platform/failpoint.ts';
+import { type Ports, sleep, systemPorts } from '#platform/ports.ts';
 import { batchEventsMax, type Consumer, type ReportTrouble, startConsumer, waitForEventsMs } from './consumer.ts';
-import { EngineError } from './errors.ts';
+import type { CheckpointMove, RecordedEvent } from './event-log.ts';
 import type { Feed } from './feed.ts';
-import type { Projection } from './projection.ts';
+import { inOrder } from './in-order.ts';
+import { createParking } from './parking.ts';
+import type { AfterCommit, Projection } from './projection.ts';
+import type { ReadStore } from './read-store.ts';
 
-/** Runs those projections of the read database that fold the log of `feed`. One transaction per batch for all of them. */
+/**
+ * Batches begin this far apart, unless one is full or somebody waits for what it holds: half of what a batch
+ * costs is the same for one event as for fifty. After a pause the first event is applied at once.
+ */
+const gatherMs = 10;
+
+/**
+ * Runs those projections of the read database that fold the log of `feed`. One transaction per batch for all
+ * of them. They go together, so an event that one of them cannot fold is parked for all, with its stream.
+ *
+ * Promises:
+ * - projections of a log apply each event once, and only those of its service run
+ * - a projection that throws leaves neither rows nor checkpoint, nor do its neighbours, until it is mended
+ * - of two workers at once each event is applied once, and both come along
+ * - what is to be done after the commit is not done when the commit fails
+ * - a new projection catches up alone, and then goes together with the others
+ * - a read database that is gone is trouble, and gone on with when it is back
+ */
 export function startProjections(options: {
   readonly feed: Feed;
   readonly ports?: Ports;
-  readonly database: Database;
+  readonly store: ReadStore;
   readonly projections: readonly Projection[];
   /** Called before going on from a checkpoint that was read anew: rows may have changed without the hooks of `apply`. */
   readonly onResume: () => void;
   readonly reportTrouble: ReportTrouble;
 }): Consumer {
-  const { feed, database } = options;
+  const { feed, store, ports = systemPorts, reportTrouble } = options;
+  const name = `projections-of-${feed.source}`;
   const service = feed.source.slice(0, feed.source.indexOf('.'));
   const projections = options.projections.filter((projection) => projection.services.includes(service));
   const consumerOf = (projection: Projection): string => `${projection.name}-of-${feed.source}`;
-  const positions = new Map<Projection, number>();
-  const slowest = (): number => Math.min(...projections.map((projection) => positions.get(projection) ?? 0));
+  /** By consumer; `name` itself stands for what they have come through together. */
+  const positions = new Map<string, number>();
+  const positionOf = (projection: Projection): number => positions.get(consumerOf(projection)) ?? 0;
+  /** Passed without being applied by those that go together. */
+  let passed: ReadonlySet<number> = new Set();
+  let afterCommitFailed: unknown = null;
 
-  return startConsumer({
-    ports: options.ports ?? systemPorts,
-    name: `projections-of-${feed.source}`,
+  let applying = -Infinity;
+  async function gather(): Promise<void> {
+    const pauseMs = gatherMs - (ports.elapsed() - applying);
+    if (pauseMs <= 0) return;
+    const wanted = new AbortController();
+    const unheed = consumer.progress.onWait(() => wanted.abort());
+    await sleep(ports, pauseMs, wanted.signal);
+    unheed();
+  }
+
+  /** Hands out batches that have gathered; what is read again, one by one, has waited long enough. */
+  const gathered: Feed = {
+    ...feed,
+    async next(position, limit, waitMs) {
+      if (limit > 1) await gather();
+      const delivered = await feed.next(position, limit, waitMs);
+      if (limit > 1 && delivered.length > 0) applying = delivered.length < limit ? ports.elapsed() : -Infinity;
+      return delivered;
+    },
+  };
+
+  const parking = createParking({
+    consumer: name,
+    feed: gathered,
+    ports,
+    parked: store.parked,
+    reportTrouble,
+    batchEventsMax,
+    waitForEventsMs,
+    checkpoint: async () => Math.max(...positions.values()),
+    concerns: () => true,
+    async apply(events, move) {
+      const together = projections.map((projection) => ({
+        consumer: consumerOf(projection),
+        from: move.from,
+        to: move.to,
+      }));
+      await fold(projections, events, [{ ...move, from: positions.get(name) ?? 0 }, ...together]);
+    },
+  });
+
+  /** Folds `events` and makes the moves, all of it or nothing. */
+  async function fold(
+    folding: readonly Projection[],
+    events: readonly RecordedEvent[],
+    moves: readonly CheckpointMove[],
+  ): Promise<void> {
+    failpoint('projection-reading');
+    const afterCommit = await store.apply(moves, async (rows) => {
+      if (events.length === 0) return [];
+      const applied = await Promise.allSettled(folding.map((projection) => projection.apply(service, events, rows)));
+      return applied.map((one) => {
+        if (one.status === 'rejected') throw one.reason;
+        return one.value;
+      });
+    });
+    failpoint('projection-committed');
+    for (const { consumer, to } of moves) positions.set(consumer, to);
+    for (const act of afterCommit) perform(act);
+  }
+
+  /** What fails here has been applied: it is trouble, but nothing to apply again. */
+  function perform(act: AfterCommit | void): void {
+    try {
+      act?.(store.committed);
+    } catch (error) {
+      afterCommitFailed ??= error;
+    }
+  }
+
+  /** A projection that lags (a new one) catches up alone, without what the others have parked; from then on all go together. */
+  async function catchUp(from: number): Promise<void> {
+    const lagging = projections.filter((projection) => positionOf(projection) === from);
+    const ahead = [...positions.values()].filter((position) => position > from).map((position) => position - from);
+    const events = inOrder(await feed.next(from, Math.min(batchEventsMax, ...ahead), waitForEventsMs), from);
+    const last = events.at(-1);
+    if (last === undefined) return;
+    const applied = events.filter((event) => !passed.has(event.position));
+    const odd = applied.find((event) => event.unreadable !== undefined);
+    if (odd !== undefined) throw new Error(`${odd.id} (${odd.type}) cannot be read: ${odd.unreadable!.detail}`);
+    await fold(
+      lagging,
+      applied,
+      lagging.map((projection) => ({ consumer: consumerOf(projection), from, to: last.position })),
+    );
+  }
+
+  const slowest = (): number => Math.min(...projections.map(positionOf));
+
+  const consumer = startConsumer({
+    ports,
+    name,
     feed,
-    reportTrouble: options.reportTrouble,
+    reportTrouble,
+    ...parking,
     async start() {
-      const names = projections.map(consumerOf);
-      await database.query(
-        'open checkpoints',
-        'insert into checkpoints (consumer, position) select unnest($1::text[]), 0 on conflict do nothing',
-        [names],
-      );
-      const rows = await database.query<{ consumer: string; position: number }>(
-        'checkpoints',
-        'select consumer, position from checkpoints where consumer = any($1)',
-        [names],
-      );
-      for (const projection of projections) {
-        positions.set(projection, rows.find((row) => row.consumer === consumerOf(projection))?.position ?? 0);
-      }
+      const checkpoints = await store.checkpoints([name, ...projections.map(consumerOf)]);
+      for (const [moved, position] of checkpoints) positions.set(moved, position);
+      await parking.start();
       options.onResume();
+      if (slowest() < Math.max(...positions.values())) passed = new Set(await store.parked.positions(name));
       return slowest();
     },
     async step() {
-      // A projection that lags (a new one) catches up alone; from then on all go together.
       const from = slowest();
-      const together = projections.filter((projection) => positions.get(projection) === from);
-      const ahead = projections.flatMap((projection) =>
-        positions.get(projection)! > from ? [positions.get(projection)! - from] : [],
-      );
-      const events = await feed.next(from, Math.min(batchEventsMax, ...ahead), waitForEventsMs);
-      const last = events.at(-1);
-      if (last === undefined) return from;
-      const afterCommit = await database.transaction(async (sql) => {
-        const moved = await sql.query(
-          'move checkpoints',
-          'update checkpoints set position = $1 where consumer = any($2) and position = $3 returning consumer',
-          [last.position, together.map(consumerOf), from],
-        );
-        if (moved.length !== together.length) {
-          throw new EngineError(
-            'consumer-fenced',
-            `the checkpoints of the projections of ${feed.source} have been moved by another worker`,
-          );
-        }
-        // All have come to an end before the transaction does: none writes on after it was rolled back.
-        const applied = await Promise.allSettled(together.map((projection) => projection.apply(service, events, sql)));
-        return applied.map((one) => {
-          if (one.status === 'rejected') throw one.reason;
-          return one.value;
-        });
-      });
-      for (const hook of afterCommit) hook?.();
-      for (const projection of together) positions.set(projection, last.position);
+      if (from < Math.max(...positions.values())) await catchUp(from);
+      else await parking.step();
+      if (afterCommitFailed !== null) {
+        const error = afterCommitFailed;
+        afterCommitFailed = null;
+        throw error;
+      }
       return slowest();
     },
   });
+  return consumer;
 }

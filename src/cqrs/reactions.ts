@@ -1,9 +1,11 @@
 /** Reactions: what a service does about the events of another, through its own command bus. */
+import { failpoint } from '#platform/failpoint.ts';
 import { type Ports, systemPorts } from '#platform/ports.ts';
 import type { CommandBus, Scope, StreamRef } from './command-bus.ts';
 import { batchEventsMax, type Consumer, type ReportTrouble, startConsumer, waitForEventsMs } from './consumer.ts';
-import type { EventLog, RecordedEvent } from './event-log.ts';
+import type { CheckpointMove, EventLog, RecordedEvent } from './event-log.ts';
 import type { Feed } from './feed.ts';
+import { createParking, MessageFailed } from './parking.ts';
 
 /** What a service does about one type of another service's events: commands on its own streams. */
 export type Reaction = {
@@ -12,10 +14,27 @@ export type Reaction = {
 };
 export type Reactions = Readonly<Record<string, Reaction>>;
 
-/** A checkpoint may lag this far behind when nothing in between had an effect. */
-const idleEventsMax = 1_000;
-
-/** Runs `reactions` to the events of `feed` through the service's own command bus. */
+/**
+ * Runs `reactions` to the events of `feed` through the service's own command bus. An event that no
+ * reaction can take is parked with its stream; see `createParking`.
+ *
+ * Promises:
+ * - each event has its effect once and in order, however often the consumer is stopped and started
+ * - an effect whose record was not confirmed is not repeated
+ * - of two workers at once each event has its effect once
+ * - a worker that was overtaken changes nothing, and goes on behind the other one without trouble
+ * - what follows from an event names it as its cause, and stays in its trace
+ * - a message that cannot be applied is parked with its stream, and other streams flow on in order
+ * - a handler that fails for all streams pauses its consumer, which parks nothing and goes on by itself
+ * - a log that cannot be written is nobody’s fault: nothing is parked
+ * - a retry replays a stream in order, and newer messages do not overtake it
+ * - trouble is told, retried more and more slowly, and over once the events are applied
+ * - a message that cannot be applied is parked with its stream, and other streams flow on in order
+ * - a handler that fails for all streams pauses its consumer, which parks nothing and goes on by itself
+ * - a retry replays a stream in order, and newer messages do not overtake it
+ * - what cannot be read is parked at once, unless the consumer does nothing about its type anyway
+ * - a consumer stops at once while it waits for events, and while it waits to try again
+ */
 export function startReactions(options: {
   readonly name: string;
   readonly feed: Feed;
@@ -25,42 +44,56 @@ export function startReactions(options: {
   readonly reactions: Reactions;
   readonly reportTrouble: ReportTrouble;
 }): Consumer {
-  const { name, feed, log, bus, reactions } = options;
-  let stored = 0;
-  let position = 0;
+  const { name, feed, log, bus, reactions, reportTrouble } = options;
+  const ports = options.ports ?? systemPorts;
+
+  async function apply(events: readonly RecordedEvent[], checkpoint: CheckpointMove): Promise<void> {
+    failpoint('reaction-deciding');
+    let failed: MessageFailed | null = null;
+    const guarded = <T>(event: RecordedEvent, act: () => T): T => {
+      try {
+        return act();
+      } catch (error) {
+        failed = new MessageFailed(event.position, error);
+        throw error;
+      }
+    };
+    try {
+      await bus.execute({
+        reads: events.flatMap((event) => guarded(event, () => reactions[event.type]!.reads(event as never))),
+        origin: { actor: name, correlationId: name, causationId: name },
+        run(scope) {
+          for (const event of events) {
+            scope.because(follows(event, name));
+            guarded(event, () => reactions[event.type]!.react(event as never, scope));
+          }
+        },
+        checkpoint,
+      });
+    } catch (error) {
+      // What a reaction threw may have been dealt with by the bus, which then failed for another reason.
+      throw failed !== null && (failed as MessageFailed).cause === error ? failed : error;
+    }
+    failpoint('reaction-appended');
+  }
 
   return startConsumer({
-    ports: options.ports ?? systemPorts,
+    ports,
     name,
     feed,
-    reportTrouble: options.reportTrouble,
-    async start() {
-      stored = await log.checkpoint(name);
-      position = stored;
-      return position;
-    },
-    async step() {
-      const events = await feed.next(position, batchEventsMax, waitForEventsMs);
-      const last = events.at(-1);
-      if (last === undefined) return position;
-      const relevant = events.filter((event) => reactions[event.type] !== undefined);
-      if (relevant.length > 0 || last.position - stored >= idleEventsMax) {
-        await bus.execute({
-          reads: relevant.flatMap((event) => reactions[event.type]!.reads(event as never)),
-          origin: { actor: name, correlationId: name, causationId: name },
-          run(scope) {
-            for (const event of relevant) {
-              scope.because(follows(event, name));
-              reactions[event.type]!.react(event as never, scope);
-            }
-          },
-          checkpoint: { consumer: name, from: stored, to: last.position },
-        });
-        stored = last.position;
-      }
-      position = last.position;
-      return position;
-    },
+    reportTrouble,
+    ...createParking({
+      consumer: name,
+      feed,
+      ports,
+      parked: log.parked,
+      reportTrouble,
+      batchEventsMax,
+      waitForEventsMs,
+      checkpoint: () => log.checkpoint(name),
+      concerns: (type) => Object.hasOwn(reactions, type),
+      apply,
+    }),
   });
 }
 

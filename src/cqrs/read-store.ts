@@ -3,25 +3,39 @@
  * transaction with its checkpoint. Projections that know no more than this run unchanged against
  * PostgreSQL, in memory, beside the live tables, and one entity at a time.
  */
+import type { CheckpointMove } from './event-log.ts';
+import type { ParkedMessages } from './parked-messages.ts';
 
-/** What a column holds; `words` are search words, kept as a text search vector. */
-export type ColumnType = 'text' | 'integer' | 'bigint' | 'numeric' | 'boolean' | 'timestamptz' | 'words';
+/** What a column holds. `json` is JSON text, in a column of type text; `words` are search words, kept as a text search vector. */
+export type ColumnType = 'text' | 'json' | 'integer' | 'bigint' | 'numeric' | 'boolean' | 'timestamptz' | 'words';
 
-/** A column's value: times are RFC 3339 UTC with milliseconds, `words` an array, the rest as JavaScript has it. */
+/**
+ * A column's value: times are RFC 3339 UTC with milliseconds, `numeric` the digits of a whole number of any
+ * size, `words` an array of at least one word without blanks, the rest as JavaScript has it.
+ */
 export type ColumnValue = string | number | boolean | readonly string[] | null;
 
 export type Row = Readonly<Record<string, ColumnValue>>;
 
-/** One table of a read model. A row that is put for the first time has each column's default where it gives none. */
+/** One table of a read model. */
 export type ReadTable<R extends Row = Row> = {
   readonly name: string;
-  /** One or two text columns that name a row. */
+  /** The text columns that name a row. */
   readonly key: readonly (keyof R & string)[];
   readonly columns: Readonly<Record<keyof R & string, ColumnType>>;
+  /** What a new row has where it is put without; null in columns that are not named here. */
+  readonly defaults?: Partial<R>;
+  /** The column that grows with each change: what is put over a row that is not older changes nothing. */
+  readonly version?: keyof R & string;
+  /** Rows are put once and not loaded: a row that is there already stays as it is, and none is kept in memory. */
+  readonly once?: true;
 };
 
 /** Values of a table's key columns, in order. */
 export type RowKey = readonly string[];
+
+/** The name of a row in what `load` resolves to. */
+export const rowKey = (key: RowKey): string => (key.length === 1 ? key[0]! : key.join('\0'));
 
 /** The rows of one transaction. Reads see what the same transaction has put. */
 export type Rows = {
@@ -32,17 +46,29 @@ export type Rows = {
    * hold stays. One row per key and call. Sent with the transaction, not awaited.
    */
   put<R extends Row>(table: ReadTable<R>, rows: readonly Partial<R>[], columns?: readonly (keyof R & string)[]): void;
+  /** Removes the rows of `keys` that exist. */
+  remove<R extends Row>(table: ReadTable<R>, keys: readonly RowKey[]): void;
 };
 
-/** Of several consumers that move together: all from one position to another. */
-export type CheckpointMove = { readonly consumers: readonly string[]; readonly from: number; readonly to: number };
+/**
+ * A row as it was last committed through the store that is asked, by any of its consumers. Undefined says
+ * nothing: there is none, or it is not in memory.
+ */
+export type Committed = <R extends Row>(table: ReadTable<R>, key: RowKey) => R | undefined;
 
 export type ReadStore = {
-  /** How far each of `consumers` has come; one that is new begins at 0. */
+  /**
+   * How far each of `consumers` has come; one that is new begins at 0, and can be moved from then on. What
+   * is in memory is forgotten: whoever asks does so because others may have written.
+   */
   checkpoints(consumers: readonly string[]): Promise<ReadonlyMap<string, number>>;
   /**
-   * Moves the checkpoints and has `work` put its rows, in one transaction: all of it or nothing.
-   * Rejects with `consumer-fenced` when another worker has moved one of them, or with what `work` threw.
+   * Has `work` put its rows, and moves the checkpoints, in one transaction: all of it or nothing. Rejects
+   * with `consumer-fenced` when another worker has moved one of them or taken one of its parked messages,
+   * or with what `work` threw. Several may be under way at once, of consumers that put different columns.
    */
-  apply<T>(move: CheckpointMove, work: (rows: Rows) => Promise<T>): Promise<T>;
+  apply<T>(moves: readonly CheckpointMove[], work: (rows: Rows) => Promise<T>): Promise<T>;
+  readonly committed: Committed;
+  /** What consumers could not apply. */
+  readonly parked: ParkedMessages;
 };

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { slotOfStream } from './event-log.ts';
+import { entityOf, slotOfStream, streamId } from './event-log.ts';
 import { slotOf } from './slots.ts';
 
 const slotCount = 1_024;
@@ -10,6 +10,11 @@ test('the slot of an id never changes: stored events depend on it', () => {
     ['o1', 'tea', 'ada', '019a-order', ''].map((id) => slotOf(id)),
     [429, 946, 872, 949, 0],
   );
+});
+
+test('a stream is named after its type and the id of its entity, which may have dashes', () => {
+  assert.equal(streamId('order', 'o-1'), 'order-o-1');
+  assert.equal(entityOf('order-o-1'), 'o-1');
 });
 
 test('the streams of one entity are in one slot', () => {

@@ -3,6 +3,7 @@
  * transaction: it cannot be lost, needs no cancelling, and a completion that came first has removed
  * it. When it is due, the service is told; what it then decides is fenced by the stream's version.
  */
+import { failpoint } from '#platform/failpoint.ts';
 import { type Ports, systemPorts, timeNow } from '#platform/ports.ts';
 import type { EventLog, StreamId } from './event-log.ts';
 import { entityOf } from './event-log.ts';
@@ -20,7 +21,16 @@ export type WhenDue = Readonly<Record<string, (id: string) => Promise<void>>>;
 const lookEveryMs = 500;
 const dueStreamsMax = 500;
 
-/** Looks for streams that are due, and tells `whenDue`, one call per stream, all of a look at once. */
+/**
+ * Looks for streams that are due, and tells `whenDue`, one call per stream, all of a look at once.
+ *
+ * Promises:
+ * - a stream is told of when it is due, and none that is not
+ * - a stream whose timer was moved is not told of again, until that time has come
+ * - a clock that jumps by years finds what has come due meanwhile
+ * - what goes wrong with one stream is reported, and the others are told of all the same
+ * - timers stop at once, but for what they have told already
+ */
 export function startTimers(options: {
   readonly log: EventLog;
   readonly ports?: Ports;
@@ -43,7 +53,9 @@ export function startTimers(options: {
   async function look(): Promise<void> {
     const due = await log.due(timeNow(ports), dueStreamsMax);
     overdue = due.length;
+    if (due.length > 0) failpoint('timer-due');
     const told = await Promise.allSettled(due.map(({ stream }) => tell(stream)));
+    if (told.length > 0) failpoint('timer-told');
     for (const one of told) if (one.status === 'rejected') options.reportTrouble(name, one.reason);
   }
 

@@ -14,7 +14,13 @@ export type AccessOptions = {
 };
 
 /** `scope`: whose idempotency keys and limits these are. `actor`: as events record it. */
-export type Identity = { readonly caller: Caller; readonly scope: string; readonly actor: string };
+export type Identity = {
+  readonly caller: Caller;
+  readonly scope: string;
+  readonly actor: string;
+  /** When the token ends, for what lasts longer than one answer; in ms since the epoch. */
+  readonly expiresAtMs?: number;
+};
 
 export type Denial = { readonly code: ProblemCode; readonly detail: string; readonly challenge: string | null };
 
@@ -47,10 +53,11 @@ export function openAccess(options: AccessOptions): Access {
       return denialOf(error);
     }
     const identity = identityOf(claims);
-    if ('caller' in identity) {
-      verified.set(token, { identity, untilMs: Math.min(claims.exp! * 1_000, systemPorts.now() + verifiedMsMax) });
-    }
-    return identity;
+    if (!('caller' in identity)) return identity;
+    const expiresAtMs = claims.exp! * 1_000;
+    const known = { ...identity, expiresAtMs };
+    verified.set(token, { identity: known, untilMs: Math.min(expiresAtMs, systemPorts.now() + verifiedMsMax) });
+    return known;
   }
 
   return {

@@ -2,6 +2,7 @@
  * How an answer leaves. Written to the socket directly, with headers as one flat list: the bytes are
  * ready, so no serialisation and no further hooks stand between a handler and its client.
  */
+import type { ServerResponse } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { problems, type ProblemCode } from '#contracts/problems.ts';
 import { traceOf } from './trace-context.ts';
@@ -46,6 +47,15 @@ export function answer(
 /** Sends a 304: the client has what it asks for. */
 export function answerNotModified(request: FastifyRequest, reply: FastifyReply, headers: Headers): void {
   finish(request, reply, 304, headers, undefined);
+}
+
+/** Sends the head of a stream of events; what follows is written to the response that is returned. */
+export function answerStream(request: FastifyRequest, reply: FastifyReply): ServerResponse {
+  const headers = ['Content-Type', 'text/event-stream', 'Cache-Control', 'no-store', 'X-Accel-Buffering', 'no'];
+  headers.push('X-Request-Id', request.id, ...(request.limitHeaders ?? []), ...securityHeaders);
+  reply.raw.writeHead(200, headers);
+  reply.hijack();
+  return reply.raw;
 }
 
 function finish(
@@ -93,6 +103,7 @@ const retryAfterSeconds: { readonly [code in ProblemCode]?: number } = {
   'idempotency-key-in-flight': 1,
   'read-model-behind': 1,
   overloaded: 1,
+  'too-many-streams': 5,
   'log-unavailable': 1,
   'database-unavailable': 1,
   'token-keys-unavailable': 5,

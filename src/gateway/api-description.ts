@@ -2,7 +2,7 @@
 import type { TSchema } from 'typebox';
 import { ProblemBody } from '#contracts/http.ts';
 import { problems } from '#contracts/problems.ts';
-import type { CommandRoute, QueryRoute, Route } from '#contracts/routes.ts';
+import type { CommandRoute, QueryRoute, Route, StreamRoute } from '#contracts/routes.ts';
 
 type Json = { readonly [name: string]: unknown };
 
@@ -56,7 +56,7 @@ function operationOf(route: Route): Json {
     parameters: [
       ...parametersOf(route.params, 'path'),
       ...(route.method === 'GET'
-        ? [...parametersOf(route.query, 'query'), ...refs('parameters', queryHeaders)]
+        ? [...parametersOf(route.query, 'query'), ...refs('parameters', 'open' in route ? streamHeaders : queryHeaders)]
         : refs('parameters', commandHeaders)),
     ],
     ...(route.method === 'GET' ? {} : { requestBody: bodyOf(route) }),
@@ -97,6 +97,10 @@ function bodyOf({ body }: CommandRoute): Json {
 
 function responsesOf(route: Route): Json {
   const responses: Record<string, unknown> = {};
+  if ('open' in route) responses[200] = streamOf(route);
+  for (const status of problemStatusesOf(route))
+    responses[status] = { $ref: `#/components/responses/Problem${status}` };
+  if ('open' in route) return responses;
   const headers = headerRefs(route.method === 'GET' ? queryAnswerHeaders(route) : commandAnswerHeaders);
   for (const [status, schema] of Object.entries(route.answers)) {
     // What is refused is a problem, whatever the route says about its body.
@@ -108,9 +112,21 @@ function responsesOf(route: Route): Json {
     };
   }
   if (route.method === 'GET') responses['304'] = { description: 'What If-None-Match names is current', headers };
-  for (const status of problemStatusesOf(route))
-    responses[status] = { $ref: `#/components/responses/Problem${status}` };
   return responses;
+}
+
+function streamOf({ answers }: StreamRoute): Json {
+  return {
+    description:
+      'Server-sent events, until one side ends them. Lines that begin with a colon only show that the stream is alive. What fails after the beginning is an event `error` with a problem, and the last. Come back with the id of the last event in Last-Event-ID: nothing is lost and nothing doubled.',
+    headers: headerRefs(['XRequestId', 'RateLimitPolicy', 'RateLimit']),
+    content: {
+      'text/event-stream': {
+        schema: text,
+        example: `id: 1\ndata: ${JSON.stringify(sampleOf(answers[200]!))}\n\n`,
+      },
+    },
+  };
 }
 
 const successes: { readonly [status: string]: string } = { 200: 'Done', 201: 'Created', 202: 'Accepted; under way' };
@@ -173,9 +189,11 @@ const requestHeaders = {
     'Consistency-Token',
     'Of an earlier answer: this one has to include what that one showed or did.',
   ),
+  LastEventId: header('Last-Event-ID', 'Of the last event that was received: the stream goes on after it.'),
   Prefer: header('Prefer', '`wait=<seconds>`: how long to wait for the Consistency-Token; 1 by default, at most 5.'),
   Traceparent: header('traceparent', 'W3C trace context; goes on in the events that follow.'),
 };
+const streamHeaders = ['LastEventId', 'ConsistencyToken', 'Prefer', 'Traceparent'];
 const queryHeaders = ['IfNoneMatch', 'ConsistencyToken', 'Prefer', 'Traceparent'];
 const commandHeaders = ['IdempotencyKey', 'IfMatch', 'ConsistencyToken', 'Prefer', 'Traceparent'];
 

@@ -3,6 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Answer, ClientAnswer } from '#cqrs/command-request.ts';
 import { encodeToken, mergePositions, type Positions } from '#cqrs/consistency-token.ts';
 import type { CommandRequest, CommandRoute } from '#contracts/routes.ts';
+import { failpoint } from '#platform/failpoint.ts';
 import { answer, answerProblem, JSON_TYPE, pathOf } from './answers.ts';
 import { type Consistency, headerOf, requestToken } from './consistency.ts';
 import { fingerprintOf, type IdempotencyKeys } from './idempotency-keys.ts';
@@ -74,6 +75,7 @@ export function commandHandler(route: CommandRoute, consistency: Consistency, ke
       const { traceId, traceparent } = traceOf(request);
       const origin = { actor: identity.actor, correlationId: traceId, causationId: request.id, traceparent };
       done = await route.handle({ params, body, caller: identity.caller, ifMatch, idempotency, origin } as never);
+      failpoint('command-answering');
     } finally {
       // Before the answer leaves: who has it may use the key again at once.
       if (idempotency !== undefined)

@@ -10,6 +10,7 @@ import { type ClientAnswer, staleVersion } from '#cqrs/command-request.ts';
 import { EngineError } from '#cqrs/errors.ts';
 import type { CommandRequest, QueryRequest, Route } from '#contracts/routes.ts';
 import { Closed, ID_PATTERN } from '#contracts/values.ts';
+import { createLiveStreams } from './live-streams.ts';
 import { type GatewayOptions, startGateway } from './server.ts';
 
 export const jwt = {
@@ -224,6 +225,13 @@ export async function gatewayFor(t: TestContext, overrides: Partial<GatewayOptio
     metrics: async () => 'things_total 1\n',
     logger: pino(sink),
     queuedRequestsMax: 100,
+    liveStreams: createLiveStreams({
+      streamsMax: 100,
+      streamsPerCustomerMax: 10,
+      heartbeatMs: 15_000,
+      waitingBytesMax: 1_048_576,
+      logger: pino(sink),
+    }),
     ...overrides,
   });
   t.after(() => gateway.stop());

@@ -31,26 +31,33 @@ export function failureHandler(logger: Logger): (error: unknown, request: Fastif
       });
       return;
     }
-    const { code, statusCode } = (error ?? {}) as { readonly code?: unknown; readonly statusCode?: unknown };
-    const known = isProblemCode(code)
-      ? code
-      : (problemByFrameworkCode[String(code)] ?? problemByStatus[Number(statusCode)]);
-    const problem: ProblemCode = known ?? 'internal';
-    if (problems[problem].status >= 500) {
-      const about = {
-        traceId: traceOf(request).traceId,
-        requestId: request.id,
-        method: request.method,
-        path: pathOf(request),
-      };
-      // A database that is down fails every request for the same known reason: no stack for each.
-      if (problem === 'internal') logger.error({ ...about, err: error }, problem);
-      else logger.warn({ ...about, reason: error instanceof Error ? error.message : String(error) }, problem);
-    }
+    const problem = problemOf(error);
+    logFailure(logger, request, problem, error);
     answerProblem(request, reply, problem, problems[problem].explanation, {
       headers: isBodyWorthSkipping(request) ? [] : ['Connection', 'close'],
     });
   };
+}
+
+/** The problem that a failure is for its client. */
+export function problemOf(error: unknown): ProblemCode {
+  const { code, statusCode } = (error ?? {}) as { readonly code?: unknown; readonly statusCode?: unknown };
+  if (isProblemCode(code)) return code;
+  return problemByFrameworkCode[String(code)] ?? problemByStatus[Number(statusCode)] ?? 'internal';
+}
+
+/** Logs what is not the client's doing. */
+export function logFailure(logger: Logger, request: FastifyRequest, problem: ProblemCode, error: unknown): void {
+  if (problems[problem].status < 500) return;
+  const about = {
+    traceId: traceOf(request).traceId,
+    requestId: request.id,
+    method: request.method,
+    path: pathOf(request),
+  };
+  // A database that is down fails every request for the same known reason: no stack for each.
+  if (problem === 'internal') logger.error({ ...about, err: error }, problem);
+  else logger.warn({ ...about, reason: error instanceof Error ? error.message : String(error) }, problem);
 }
 
 const problemByFrameworkCode: { readonly [code: string]: ProblemCode } = {

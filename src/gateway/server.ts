@@ -18,6 +18,7 @@ import { mountHealth, type Readiness } from './health.ts';
 import { createIdempotencyKeys } from './idempotency-keys.ts';
 import { bodyBytesMax, takeJsonOnly } from './json-body.ts';
 import { createLimits } from './limits.ts';
+import type { LiveStreams } from './live-streams.ts';
 import { mountProblemPages } from './problem-pages.ts';
 import { queryHandler } from './queries.ts';
 import { failureHandler } from './refusals.ts';
@@ -40,6 +41,7 @@ export type GatewayOptions = {
   readonly logger: Logger;
   /** Requests under way at once; more are turned away. */
   readonly queuedRequestsMax: number;
+  readonly liveStreams: LiveStreams;
   /** How long a request may take to arrive. */
   readonly requestTimeoutMs?: number;
   /** How long `stop` waits for requests under way. */
@@ -49,7 +51,7 @@ export type GatewayOptions = {
 export type Gateway = {
   /** Such as `http://127.0.0.1:8080`. */
   readonly address: string;
-  /** Takes no further connections, lets requests under way finish, then closes what is left. */
+  /** Takes no further connections, ends live streams, lets requests under way finish, then closes what is left. */
   stop(): Promise<void>;
 };
 
@@ -74,7 +76,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const access = openAccess(options.jwt);
   const admission = createAdmission({ access, limits, requestsMax: options.queuedRequestsMax });
   answerUnknownAddresses(app);
-  mountRoutes(app, routes, admission);
+  mountRoutes(app, routes, admission, options.liveStreams);
   mountHealth(app, { admission, readiness: options.readiness, metrics: options.metrics });
   await app.register(async (pages: FastifyInstance) => {
     await pages.register(helmet, pageSecurity);
@@ -86,7 +88,13 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     await mountDocumentation(pages, routes);
   });
   const address = await app.listen({ host: options.host, port: options.port, backlog: connectionsWaitingMax });
-  return { address, stop: () => stop(app, options.stopTimeoutMs ?? 10_000) };
+  return {
+    address,
+    stop() {
+      options.liveStreams.end();
+      return stop(app, options.stopTimeoutMs ?? 10_000);
+    },
+  };
 }
 
 function createServer(requestTimeoutMs: number, answerFailure: ReturnType<typeof failureHandler>): FastifyInstance {
@@ -127,14 +135,24 @@ const REQUEST_ID = /^[\w.:~@+/=-]{1,128}$/;
 
 const noQuery = Closed({});
 
-function mountRoutes(app: FastifyInstance, routes: readonly Route[], admission: Admission): void {
+function mountRoutes(
+  app: FastifyInstance,
+  routes: readonly Route[],
+  admission: Admission,
+  liveStreams: LiveStreams,
+): void {
   const consistency = createConsistency({ waitersMax: consistencyWaitersMax });
   const keys = createIdempotencyKeys();
   for (const route of routes) {
     const { method, url, params } = route;
     const given = params === undefined ? {} : { params };
     const admit = admission.admit(route.audience);
-    if (route.method === 'GET') {
+    if ('open' in route) {
+      const schema = { ...given, querystring: route.query };
+      const handler = liveStreams.handler(route, consistency);
+      // A HEAD of something that does not end would not either.
+      app.route({ method, url, schema, onRequest: admit, handler, exposeHeadRoute: false });
+    } else if (route.method === 'GET') {
       const schema = { ...given, querystring: route.query ?? noQuery };
       app.route({ method, url, schema, onRequest: admit, handler: queryHandler(route, consistency) });
     } else {

@@ -12,10 +12,13 @@ export type MetricsOptions = {
   readonly cacheStats:
     | (() => { readonly hits: number; readonly misses: number; readonly entries: number; readonly bytes: number })
     | null;
+  liveStreams(): { readonly open: number; readonly opened: number; readonly cutOff: number };
 };
 
 /** `text()` is the exposition format 0.0.4. Figures are read when they are asked for. */
-export function createMetrics({ consumers, buses, timers, cacheStats }: MetricsOptions): { text(): Promise<string> } {
+export function createMetrics({ consumers, buses, timers, cacheStats, liveStreams }: MetricsOptions): {
+  text(): Promise<string>;
+} {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const gauge = (name: string, help: string, labelNames: string[], collect: (gauge: Gauge<string>) => void): void => {
@@ -55,6 +58,22 @@ export function createMetrics({ consumers, buses, timers, cacheStats }: MetricsO
         made.set({ consumer: consumer.name, source: consumer.source }, consumer.trouble() === null ? 0 : 1);
     },
   );
+  gauge(
+    'twofold_consumer_paused',
+    '1 while a consumer takes no events, by itself or because an operator said so',
+    ['consumer'],
+    (made) => {
+      for (const consumer of consumers) made.set({ consumer: consumer.name }, consumer.paused() === null ? 0 : 1);
+    },
+  );
+  gauge(
+    'twofold_parked_messages',
+    'Messages that a consumer could not apply, and those behind them',
+    ['consumer'],
+    (made) => {
+      for (const consumer of consumers) made.set({ consumer: consumer.name }, consumer.parked());
+    },
+  );
   gauge('twofold_bus_queued_commands', 'Commands that wait for their batch', ['service'], (made) => {
     for (const [service, bus] of buses) made.set({ service }, bus.statistics().queued);
   });
@@ -76,5 +95,15 @@ export function createMetrics({ consumers, buses, timers, cacheStats }: MetricsO
         if (typeof value === 'number') made.set({ figure }, value);
     });
   }
+  gauge('twofold_live_streams', 'Live streams that are open', [], (made) => made.set(liveStreams().open));
+  gauge('twofold_live_streams_opened_total', 'Live streams opened since the start', [], (made) =>
+    made.set(liveStreams().opened),
+  );
+  gauge(
+    'twofold_live_streams_cut_off_total',
+    'Live streams cut off since the start, as their readers were too slow',
+    [],
+    (made) => made.set(liveStreams().cutOff),
+  );
   return { text: () => registry.metrics() };
 }

@@ -25,6 +25,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
+import { failpoint } from './failpoint.ts';
 import { lockFolder } from './folder-lock.ts';
 import type { Logger } from './logger.ts';
 import { environment, findPostgresHome, NoPostgresHere, type PostgresHome } from './postgres-home.ts';
@@ -91,6 +92,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     if (!existsSync(join(home.location, 'postgres/PG_VERSION'))) await initialise(home, options.signal);
     server = new Server(home, options);
     await server.launch(options.signal);
+    failpoint('postgres-launched');
     await createDatabases(home, options.databases);
     const database = openDatabase(urlOf(home, 'postgres'), { applicationName: 'twofold start', poolMax: 1 });
     await assertDurable(database).finally(() => database.end());
@@ -187,6 +189,7 @@ async function initialise({ account, location, initdb }: PostgresHome, signal: A
   signal?.throwIfAborted();
   if (code !== 0) throw new PostgresFailed(`PostgreSQL could not make its data folder ${unfinished}:\n${tail(output)}`);
 
+  failpoint('postgres-initialised');
   renameSync(unfinished, join(location, 'postgres'));
   const folder = openSync(location, 'r');
   fsyncSync(folder);

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { failpoint } from './failpoint.ts';
 import type { Database, PinnedConnection } from './postgres.ts';
 
 /** A file could not be applied, or is not what was applied; the message names it, and nothing of it has happened. */
@@ -95,8 +96,10 @@ async function apply({ client }: PinnedConnection, { name, path, text, checksum 
   try {
     // Without values: the simple protocol, which takes several statements at once.
     await client.query(text);
+    failpoint('migration-applied');
     await client.query('insert into migrations (name, checksum) values ($1, $2)', [name, checksum]);
     await client.query('commit');
+    failpoint('migration-committed');
   } catch (error) {
     const { message, position } = error as { message: string; position?: string };
     const line = position === undefined ? '' : ` in line ${text.slice(0, Number(position)).split('\n').length}`;

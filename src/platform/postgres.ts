@@ -38,6 +38,8 @@ export type DatabaseOptions = {
   readonly statementTimeoutMs?: number;
   /** Each statement is planned anew, for its values. */
   readonly planForValues?: boolean;
+  /** Each statement is planned once, to go by indexes: for those that name every row by its key. */
+  readonly plansByKey?: boolean;
   readonly connectTimeoutMs?: number;
 };
 
@@ -68,7 +70,9 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
     options: [
       '-c timezone=UTC -c jit=off',
       `-c synchronous_commit=${options.asynchronousCommit ? 'off' : 'on'}`,
-      `-c plan_cache_mode=${options.planForValues ? 'force_custom_plan' : 'auto'}`,
+      `-c plan_cache_mode=${options.planForValues ? 'force_custom_plan' : options.plansByKey ? 'force_generic_plan' : 'auto'}`,
+      // A plan that was made while a table was empty has to hold when it is large.
+      options.plansByKey ? '-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off' : '',
     ].join(' '),
   });
   // A connection that breaks tells the statement under way, and is replaced on next use: nobody else needs to hear.
@@ -131,13 +135,19 @@ function gather(client: pg.PoolClient): void {
   process.nextTick(() => stream.uncork());
 }
 
+/**
+ * The SQLSTATE with which the database has refused; null: the error is not of the database. By its class and
+ * not by the look of its code: EPIPE, from the operating system, looks like a SQLSTATE.
+ */
+export const sqlStateOf = (error: unknown): string | null =>
+  error instanceof pg.DatabaseError ? (error.code ?? null) : null;
+
 /** Tells a database that answers with an error from one that does not answer. */
 async function answered<T>(asked: Promise<T>): Promise<T> {
   try {
     return await asked;
   } catch (error) {
-    // By its class and not by the look of its code: EPIPE, from the operating system, looks like a SQLSTATE.
-    const sqlState = error instanceof pg.DatabaseError ? (error.code ?? null) : null;
+    const sqlState = sqlStateOf(error);
     // Shut down, crashed or starting; connection exceptions.
     if (sqlState !== null && !sqlState.startsWith('57P') && !sqlState.startsWith('08')) throw error;
     throw new DatabaseUnavailable(`the database does not answer: ${(error as Error).message}`, { cause: error });

@@ -22,6 +22,10 @@ test('with nothing said, the settings are those of one machine that only itself 
     paymentTimeoutMs: 3_000,
     paymentAttemptsMax: 3,
     cacheMb: 64,
+    liveStreamsMax: 10_000,
+    liveStreamsPerCustomerMax: 20,
+    liveHeartbeatSeconds: 15,
+    liveWaitingKb: 1_024,
     logLevel: 'warn',
     warnings: [],
   });
@@ -46,6 +50,10 @@ for (const [name, value, pick, expected] of [
   ['TWOFOLD_PAYMENT_TIMEOUT_MS', '250', 'paymentTimeoutMs', 250],
   ['TWOFOLD_PAYMENT_ATTEMPTS_MAX', '1', 'paymentAttemptsMax', 1],
   ['TWOFOLD_CACHE_MB', '8', 'cacheMb', 8],
+  ['TWOFOLD_LIVE_STREAMS', '0', 'liveStreamsMax', 0],
+  ['TWOFOLD_LIVE_STREAMS_CUSTOMER', '0', 'liveStreamsPerCustomerMax', 0],
+  ['TWOFOLD_LIVE_HEARTBEAT_SECONDS', '50', 'liveHeartbeatSeconds', 50],
+  ['TWOFOLD_LIVE_WAITING_KB', '16', 'liveWaitingKb', 16],
   ['TWOFOLD_LOG_LEVEL', 'debug', 'logLevel', 'debug'],
   ['TWOFOLD_PORT', '', 'port', 8_080],
 ] as const) {

@@ -4,6 +4,7 @@
  */
 import { isIP } from 'node:net';
 import { join, resolve } from 'node:path';
+import { failpoints, parseFailpoint } from './failpoint.ts';
 import { logLevels, type LogLevel } from './logger.ts';
 
 /** The parts that own a database, in the order in which they are started. */
@@ -41,6 +42,13 @@ export type Settings = {
   readonly paymentTimeoutMs: number;
   readonly paymentAttemptsMax: number;
   readonly cacheMb: number;
+  /** Open at once. */
+  readonly liveStreamsMax: number;
+  /** Open at once, of one customer; 0: no limit. */
+  readonly liveStreamsPerCustomerMax: number;
+  readonly liveHeartbeatSeconds: number;
+  /** What may wait for one reader. */
+  readonly liveWaitingKb: number;
   readonly logLevel: LogLevel;
   /** What is probably not meant, such as a variable that nothing reads; to be shown to the user. */
   readonly warnings: readonly string[];
@@ -130,9 +138,19 @@ export function loadSettings(env: NodeJS.ProcessEnv, overrides: SettingsOverride
     paymentTimeoutMs: read('TWOFOLD_PAYMENT_TIMEOUT_MS', whole(10, 300_000, '3000 milliseconds'), 3_000),
     paymentAttemptsMax: read('TWOFOLD_PAYMENT_ATTEMPTS_MAX', whole(1, 100, '3'), 3),
     cacheMb: read('TWOFOLD_CACHE_MB', whole(1, 65_536, '64 megabytes'), 64),
+    liveStreamsMax: read('TWOFOLD_LIVE_STREAMS', whole(0, 1_000_000, '10000 streams'), 10_000),
+    liveStreamsPerCustomerMax: read(
+      'TWOFOLD_LIVE_STREAMS_CUSTOMER',
+      whole(0, 1_000_000, '20 streams, or 0 for no limit'),
+      20,
+    ),
+    // Below the 60 seconds after which a silent connection is closed, here and by most proxies.
+    liveHeartbeatSeconds: read('TWOFOLD_LIVE_HEARTBEAT_SECONDS', whole(1, 50, '15 seconds'), 15),
+    liveWaitingKb: read('TWOFOLD_LIVE_WAITING_KB', whole(16, 1_048_576, '1024 kilobytes'), 1_024),
     logLevel: read('TWOFOLD_LOG_LEVEL', logLevel, 'warn'),
   };
 
+  read('TWOFOLD_FAILPOINT', failpointPlan, undefined);
   problems.push(...contradictions(settings));
   if (problems.length > 0) throw new SettingsError(problems);
   return Object.freeze({ ...settings, warnings: Object.freeze(unknownVariables(env, names)) });
@@ -165,6 +183,11 @@ const port = (example: string): Kind<number> => whole(0, 65_535, `${example}, or
 const host: Kind<string> = {
   parse: (text) => (isIP(text) > 0 || /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/i.test(text) ? text : undefined),
   right: 'an address or a host name of this machine without a port, such as 127.0.0.1 or 0.0.0.0',
+};
+
+const failpointPlan: Kind<object> = {
+  parse: parseFailpoint,
+  right: `a step and the time it is come to, such as log-committed:1; there are ${Object.keys(failpoints).join(', ')}`,
 };
 
 const folder: Kind<string> = {

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { OrderView } from '#contracts/http.ts';
-import { bearer, jwt, newId, openShop, startTestSystem } from '../running-system.ts';
+import { bearer, jwt, startTestSystem } from '../running-system.ts';
+import { newId, openShop } from '../shop-client.ts';
 
 test('customers see and change what is theirs, and operators everything', async (t) => {
   const { address, shop } = await startTestSystem(t, { settings: { jwt, customerRequestsPerMinute: 0 } });

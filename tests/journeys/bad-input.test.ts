@@ -3,16 +3,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { openDatabase } from '#platform/postgres.ts';
 import { untilAtRest } from '../invariants.ts';
-import {
-  bearer,
-  type DatabaseUrls,
-  jwt,
-  newId,
-  openShop,
-  type Problem,
-  type RequestOptions,
-  startTestSystem,
-} from '../running-system.ts';
+import type { DatabaseUrls } from '../running-program.ts';
+import { bearer, jwt, startTestSystem } from '../running-system.ts';
+import { newId, openShop, type Problem, type RequestOptions } from '../shop-client.ts';
 
 type Case = RequestOptions & {
   readonly what: string;

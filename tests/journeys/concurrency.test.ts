@@ -5,7 +5,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import fc from 'fast-check';
 import type { OrderPlacedAnswer, OrderView, ProductView } from '#contracts/http.ts';
 import { checkInvariants, untilAtRest } from '../invariants.ts';
-import { newId, type Problem, startTestSystem } from '../running-system.ts';
+import { startTestSystem } from '../running-system.ts';
+import { newId, type Problem } from '../shop-client.ts';
 
 test('500 buyers of 100 pieces: 100 orders complete, 400 are told that it is out of stock', async (t) => {
   const system = await startTestSystem(t);

@@ -21,7 +21,8 @@ import {
 import { problems } from '#contracts/problems.ts';
 import { encodeToken } from '#cqrs/consistency-token.ts';
 import { checkInvariants, untilAtRest } from '../invariants.ts';
-import { newId, type Problem, type Reply, startTestSystem } from '../running-system.ts';
+import { startTestSystem } from '../running-system.ts';
+import { newId, type Problem, type Reply } from '../shop-client.ts';
 
 const price = { amount: 1_250, currency: 'EUR' };
 /** Of one attempt at the provider; `pm_slow` answers within it. */

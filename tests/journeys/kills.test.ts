@@ -5,7 +5,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import fc from 'fast-check';
 import type { OrderPlacedAnswer } from '#contracts/http.ts';
 import { checkInvariants, untilAtRest } from '../invariants.ts';
-import { newId, type OrderWish, type Problem, programDataDir, type Shop, startTestProgram } from '../running-system.ts';
+import { programDataDir, startTestProgram } from '../running-program.ts';
+import { newId, type OrderWish, type Problem, type Shop } from '../shop-client.ts';
 
 const clients = 16;
 const ordersPerKill = 300;

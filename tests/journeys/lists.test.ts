@@ -4,7 +4,8 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import type { OrderView, ProductView, SalesReport } from '#contracts/http.ts';
 import { untilAtRest } from '../invariants.ts';
-import { newId, type Shop, startTestSystem } from '../running-system.ts';
+import { startTestSystem } from '../running-system.ts';
+import { newId, type Shop } from '../shop-client.ts';
 
 const ordersMade = 100;
 const names = ['Red kettle, 1.7 l', 'Blue kettle', 'Earl Grey tea', 'Assam tea', 'Tea-pot of clay', 'Löffel 24/7'];

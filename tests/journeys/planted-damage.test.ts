@@ -4,7 +4,9 @@ import { test } from 'node:test';
 import { openDatabase } from '#platform/postgres.ts';
 import { databaseOwners, type DatabaseOwner } from '#platform/settings.ts';
 import { checkInvariants, type Journal, readEvidence, untilAtRest, violations } from '../invariants.ts';
-import { type DatabaseUrls, newId, startTestSystem } from '../running-system.ts';
+import type { DatabaseUrls } from '../running-program.ts';
+import { startTestSystem } from '../running-system.ts';
+import { newId } from '../shop-client.ts';
 
 /** What is done to the rows of one service, and which invariant that breaks. */
 const damages: readonly (readonly [invariant: string, what: string, owner: DatabaseOwner, statement: string])[] = [
@@ -46,7 +48,14 @@ const damages: readonly (readonly [invariant: string, what: string, owner: Datab
   ['I10', 'an order is shown in another status', 'queries', `update orders set status = 'cancelled'`],
   ['I10', 'an order is not shown', 'queries', `delete from orders where status = 'failed'`],
   ['I10', 'stock is shown that is not there', 'queries', 'update products set reserved = reserved + 1'],
-  ['I10', 'a customer seems to have spent more', 'queries', 'update customer_spent set amount = amount + 1'],
+  ['I10', 'a customer seems to have spent more', 'queries', `update customers set spent = '{"EUR":"1"}'`],
+  [
+    'I10',
+    'an order that has ended is listed as open',
+    'queries',
+    'insert into open_orders select order_id from orders',
+  ],
+  ['I10', 'a failed order is not listed', 'queries', 'delete from unfulfilled_orders'],
   ['I10', 'a customer seems to have ordered more', 'queries', 'update customers set orders = orders + 1'],
   ['I10', 'sales are reported that never were', 'queries', 'update sales_hours set revenue = revenue + 1'],
   ['I10', 'a payment is shown at an older version', 'queries', 'update order_payments set version = version - 1'],
@@ -56,6 +65,35 @@ const damages: readonly (readonly [invariant: string, what: string, owner: Datab
     'a key was answered with an order that is not there',
     'ordering',
     `update idempotency_keys set answer = replace(answer::text, '"orderId":"', '"orderId":"x')::json`,
+  ],
+  ['I14', 'an order was delivered and left no trace', 'inventory', `delete from events where type = 'StockRejected'`],
+  [
+    'I14',
+    'a message had its effect twice',
+    'payments',
+    `insert into events (position, at, version, slot, stream, type, data, origin)
+     select (select max(position) + 1 from events), at, 9, slot, stream, type, data, origin
+     from events where type = 'PaymentRequested' limit 1`,
+  ],
+  [
+    'I14',
+    'a message is parked that had its effect',
+    'inventory',
+    `insert into parked_messages
+       (consumer, position, stream, event_id, type, cause, detail, attempts, parked_at, state)
+     select e.origin ->> 'actor', substr(e.origin ->> 'causationId', 12)::bigint, 'order-' || substr(e.stream, 13),
+       e.origin ->> 'causationId', 'OrderPlaced', 'planted', '', 1, now(), 'parked'
+     from events e where e.type = 'StockReserved' limit 1`,
+  ],
+  [
+    'I14',
+    'a message is parked that was never delivered',
+    'payments',
+    `insert into parked_messages
+       (consumer, position, stream, event_id, type, cause, detail, attempts, parked_at, state)
+     select consumer, position + 1000, 'order-x', 'ordering-0-' || (position + 1000), 'OrderReserved', 'planted', '', 1,
+       now(), 'parked'
+     from checkpoints limit 1`,
   ],
   [
     'I15',
@@ -87,11 +125,21 @@ test('damage of every kind is seen, and a sound system raises no alarm', async (
   const completed = await shop.place({ customerId, sku, quantity: 2 }, { 'idempotency-key': 'a-key' });
   const failed = await shop.place({ customerId, sku, quantity: 9 });
   const declined = await shop.place({ customerId, sku, method: 'pm_declined' });
+  const cancelled = await shop.place({ customerId, sku, method: 'pm_slow' });
+  const cancelling = await shop.cancel(cancelled, { 'idempotency-key': 'cancel-key' });
+  assert.equal(cancelling.status, 200, JSON.stringify(cancelling.body));
   assert.equal((await shop.send({ orderId: refused, customerId: 'nobody', sku })).status, 422);
   await untilAtRest(databaseUrls);
   // Nothing else writes from here on.
   await system.stop();
-  const journal = { placed: [completed, failed, declined], refused: [refused] };
+  const journal = {
+    placed: [completed, failed, declined, cancelled],
+    refused: [refused],
+    unknown: [newId('lost')],
+    cancelled: [cancelled],
+    notCancelled: [completed],
+    answers: [{ key: 'cancel-key', status: cancelling.status, body: cancelling.body }],
+  };
   assert.deepEqual(await checkInvariants(databaseUrls, providerUrl, journal), []);
 
   for (const [invariant, what, owner, statement] of damages) {
@@ -108,6 +156,20 @@ test('damage of every kind is seen, and a sound system raises no alarm', async (
   });
   await t.test('I1: an order that was refused is there', async () => {
     assert.deepEqual(await foundIn({ placed: [], refused: [failed] }), ['I1']);
+  });
+  await t.test('I1: an order that was confirmed cancelled is not', async () => {
+    assert.deepEqual(await foundIn({ placed: [], refused: [], cancelled: [completed] }), ['I1']);
+  });
+  await t.test('I1: an order that could not be cancelled is', async () => {
+    assert.deepEqual(await foundIn({ placed: [], refused: [], notCancelled: [cancelled] }), ['I1']);
+  });
+  await t.test('I1: an answer is not the one that is kept under its key', async () => {
+    const answers = [{ key: 'a-key', status: 201, body: { orderId: failed } }];
+    assert.deepEqual(await foundIn({ placed: [], refused: [], answers }), ['I1']);
+  });
+  await t.test('I1: an answer was given under a key that is not there', async () => {
+    const answers = [{ key: 'another-key', status: 201, body: {} }];
+    assert.deepEqual(await foundIn({ placed: [], refused: [], answers }), ['I1']);
   });
   await t.test('I8: an order is charged twice', async () => {
     const charge = { amount: 2_000, currency: 'EUR', method: 'pm_ok', orderId: completed };

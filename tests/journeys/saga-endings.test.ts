@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { OrderPaymentsView, OrderView, ProductView } from '#contracts/http.ts';
 import { checkInvariants, untilAtRest } from '../invariants.ts';
-import { startTestSystem, type TestSystem } from '../running-system.ts';
+import type { TestSystem } from '../running-program.ts';
+import { startTestSystem } from '../running-system.ts';
 
 /** An attempt at the provider takes this long before it counts as unknown; `pm_slow` answers within it. */
 const paymentTimeoutMs = 1_000;

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { OrderPlacedAnswer, OrderView, ProductView } from '#contracts/http.ts';
 import { checkInvariants, untilAtRest } from '../invariants.ts';
-import { newId, type Reply, type Shop, startTestSystem } from '../running-system.ts';
+import { startTestSystem } from '../running-system.ts';
+import { newId, type Reply, type Shop } from '../shop-client.ts';
 
 const tokenOf = ({ headers }: Reply<unknown>): { 'consistency-token': string } => ({
   'consistency-token': headers.get('consistency-token')!,

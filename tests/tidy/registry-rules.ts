@@ -41,6 +41,31 @@ export function codesAreRegistered(house: House): Finding[] {
   return [...unregistered, ...unused];
 }
 
+const failpointsPath = 'src/platform/failpoint.ts';
+
+/** Every step at which a process can be made to die stands in the code; the compiler knows the other way round. */
+export function failpointsAreReached(house: House): Finding[] {
+  const registry = fileAt(house, failpointsPath);
+  if (registry === undefined) return [];
+  const reached = new Set(
+    house.files
+      .filter((file) => isSource(file.path))
+      .flatMap((file) =>
+        [...file.text.matchAll(/\bfailpoint(?:OnceSent)?\('([a-z-]+)'\)/g)]
+          .filter((match) => file.scan.code[match.index] !== ' ')
+          .map((match) => match[1]),
+      ),
+  );
+  return [...registry.text.matchAll(/^ {2}'([a-z-]+)': /gm)]
+    .filter((match) => !reached.has(match[1]))
+    .map((match) => ({
+      file: registry,
+      at: match.index,
+      problem: `lists ${match[1]}, where no code comes by`,
+      fix: `call failpoint('${match[1]}') at that step, or delete the line`,
+    }));
+}
+
 /** Packages that a script runs, or that another package loads, and no file imports. */
 const tools: Readonly<Record<string, string>> = {
   node: 'node ',

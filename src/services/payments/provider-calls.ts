@@ -8,6 +8,7 @@ import type { OrderId } from '#contracts/values.ts';
 import type { CommandBus } from '#cqrs/command-bus.ts';
 import type { ReportTrouble } from '#cqrs/consumer.ts';
 import type { EventLog, Origin, RecordedEvent } from '#cqrs/event-log.ts';
+import { failpoint } from '#platform/failpoint.ts';
 import { type Ports, timeNow } from '#platform/ports.ts';
 import { type Payment, payment, type PaymentCommand } from './payment.ts';
 import type { ProviderClient } from './provider-client.ts';
@@ -80,25 +81,28 @@ export function startProviderCalls(options: ProviderCallsOptions): {
     const { paymentId, orderId, amount, method, attempts, wanted } = state;
     if (attempts > 0) {
       const found = await provider.lookup(paymentId, cause.traceparent);
+      failpoint('lookup-answered');
       if (found.outcome !== 'absent') return recordOf(found, attempts);
     }
     if (wanted && attempts < attemptsMax) {
-      return recordOf(
-        await provider.charge({ key: paymentId, orderId, amount, method, traceparent: cause.traceparent }),
-        attempts,
-      );
+      failpoint('charge-sending');
+      const answer = await provider.charge({ key: paymentId, orderId, amount, method, traceparent: cause.traceparent });
+      failpoint('charge-answered');
+      return recordOf(answer, attempts);
     }
     return recordOf(await provider.void(paymentId, cause.traceparent), attempts);
   }
 
   async function refund(state: Extract<Payment, { status: 'refunding' }>, cause: Origin): Promise<PaymentCommand> {
     const { paymentId, amount, attempts } = state;
+    failpoint('refund-sending');
     const answer = await provider.refund({
       key: `refund-${paymentId}`,
       charge: paymentId,
       amount,
       traceparent: cause.traceparent,
     });
+    failpoint('refund-answered');
     if (answer.outcome === 'refunded') return { type: 'RecordRefund', providerReference: answer.reference };
     return { type: 'RecordRefundDelay', detail: answer.detail, nextTryAt: nextTry(attempts) };
   }

@@ -7,6 +7,7 @@ import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import Type, { type Static } from 'typebox';
 import { Closed, CurrencySchema, OrderIdSchema, totalAmountMax } from '#contracts/values.ts';
+import { failpoint } from '#platform/failpoint.ts';
 import { systemPorts, timeNow } from '#platform/ports.ts';
 
 /** Requests that share a transaction. */
@@ -142,7 +143,9 @@ export function openLedger(file: string) {
     try {
       db.exec('begin immediate');
       replies = group.map(({ work }) => work());
+      failpoint('ledger-committing');
       db.exec('commit');
+      failpoint('ledger-committed');
     } catch (error) {
       if (db.isTransaction) db.exec('rollback');
       const failed: Reply = {

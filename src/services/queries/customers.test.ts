@@ -101,18 +101,3 @@ test('the orders of a customer come newest first, page by page', async (t) => {
   const unknown = await side.ask(`${url}/orders`, { params: { customerId: 'nobody' } });
   assert.equal('refused' in unknown && unknown.refused.code, 'customer-not-found');
 });
-
-test('an order that arrives twice counts once', async (t) => {
-  const side = await readSideForTests(t);
-  const { tell } = story();
-  const happened = [
-    tell(customerRegistered('alice')),
-    tell(orderPlaced('o1')),
-    tell(orderEvent.reserved('o1')),
-    tell(orderEvent.completed('o1')),
-  ];
-  await side.given(...happened);
-  await side.given(...happened);
-  const view = await side.see<CustomerView>(url, alice);
-  assert.deepEqual([view.orders, view.spent], [1, [{ amount: 1_530, currency: 'GBP' }]]);
-});

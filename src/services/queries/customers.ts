@@ -4,19 +4,19 @@ import type { OrderingEvent } from '#contracts/ordering.ts';
 import type { Caller, QueryRequest } from '#contracts/routes.ts';
 import type { RecordedEvent } from '#cqrs/event-log.ts';
 import type { Projection } from '#cqrs/projection.ts';
-import type { Database, Sql } from '#platform/postgres.ts';
+import type { ReadTable } from '#cqrs/read-store.ts';
+import type { Database } from '#platform/postgres.ts';
+import { completedOrders } from './orders.ts';
 import { customerNotFound, maySee, type ReadModel } from './read-model.ts';
 import type { Resource, ResourceCache } from './resource-cache.ts';
-import { utcTime } from './utc-time.ts';
+import { rfc3339, utcTime } from './utc-time.ts';
 
 export function customersReadModel(
   database: Database,
   cache: ResourceCache,
 ): ReadModel & { isCustomer(customerId: string, caller: Caller): Promise<boolean> } {
   const find = async (customerId: string, caller: Caller): Promise<Resource | undefined> =>
-    maySee(caller, customerId)
-      ? cache.read(cacheKey(customerId), async () => (await readCustomers(database, [customerId])).get(customerId))
-      : undefined;
+    maySee(caller, customerId) ? cache.read(cacheKey(customerId), () => readCustomer(database, customerId)) : undefined;
 
   return {
     projection: customersProjection(cache),
@@ -37,153 +37,132 @@ export function customersReadModel(
   };
 }
 
+type CustomerRow = {
+  readonly customer_id: string;
+  readonly version: number;
+  /** JSON text; null: the customer has orders, but is not known yet. */
+  readonly profile: string | null;
+  readonly orders: number;
+  readonly last_order_at: string | null;
+  /** JSON text: by currency, the digits of the amount. */
+  readonly spent: string | null;
+  /** How many order events have changed the figures. */
+  readonly revision: number;
+};
+
+const customersTable: ReadTable<CustomerRow> = {
+  name: 'customers',
+  key: ['customer_id'],
+  columns: {
+    customer_id: 'text',
+    version: 'integer',
+    profile: 'json',
+    orders: 'bigint',
+    last_order_at: 'timestamptz',
+    spent: 'json',
+    revision: 'bigint',
+  },
+  defaults: { version: 0, orders: 0, revision: 0 },
+};
+
 function customersProjection(cache: ResourceCache): Projection {
   return {
     name: 'customers',
     services: ['ordering'],
-    async apply(_service, events, sql) {
-      const profiles = new Map<string, { version: number; profile: string }>();
-      const placed: { orderId: string; customerId: string; amount: number; currency: string; placedAt: string }[] = [];
-      const completed: string[] = [];
-      for (const event of events as readonly RecordedEvent<OrderingEvent>[]) {
+    tables: [customersTable],
+    async apply(_service, batch, rows) {
+      const events = batch as readonly RecordedEvent<OrderingEvent>[];
+      const completed = await completedOrders(events, rows);
+      const touched = new Set(completed.map((order) => order.customer_id));
+      for (const event of events) if ('customerId' in event.data) touched.add(event.data.customerId);
+      if (touched.size === 0) return;
+      const before = await rows.load(
+        customersTable,
+        [...touched].map((customerId) => [customerId]),
+      );
+      const now = new Map<string, CustomerRow>();
+      const change = (customerId: string, by: (row: CustomerRow) => Partial<CustomerRow>): void => {
+        const row = now.get(customerId) ?? before.get(customerId) ?? newCustomer(customerId);
+        now.set(customerId, { ...row, ...by(row) });
+      };
+      for (const event of events) {
         switch (event.type) {
           case 'CustomerRegistered':
           case 'CustomerChanged': {
             const { customerId, ...profile } = event.data;
-            profiles.set(customerId, { version: event.version, profile: JSON.stringify(profile) });
+            change(customerId, ({ version }) =>
+              event.version > version ? { version: event.version, profile: JSON.stringify(profile) } : {},
+            );
             break;
           }
           case 'OrderPlaced': {
-            const { orderId, customerId, total, placedAt } = event.data;
-            placed.push({ orderId, customerId, ...total, placedAt: utcTime(placedAt) });
-            break;
+            const placedAt = utcTime(event.data.placedAt);
+            change(event.data.customerId, ({ orders, last_order_at: last, revision }) => ({
+              orders: orders + 1,
+              last_order_at: last !== null && last > placedAt ? last : placedAt,
+              revision: revision + 1,
+            }));
           }
-          case 'OrderCompleted':
-            completed.push(event.data.orderId);
         }
       }
-      const [, , buyers] = await Promise.all([
-        profiles.size > 0 ? writeProfiles(profiles, sql) : undefined,
-        placed.length > 0 ? addPlaced(placed, sql) : undefined,
-        completed.length > 0 ? addCompleted(completed, sql) : [],
-      ]);
-      const changed = new Set([
-        ...profiles.keys(),
-        ...placed.map((order) => order.customerId),
-        ...buyers.map((buyer) => buyer.customer_id),
-      ]);
-      const kept = [...changed].filter((customerId) => cache.peek(cacheKey(customerId)));
-      const now = kept.length > 0 ? await readCustomers(sql, kept) : new Map<string, Resource>();
-      return () => {
-        for (const customerId of changed) cache.refresh(cacheKey(customerId), now.get(customerId));
+      for (const { customer_id: customerId, total, currency } of completed) {
+        change(customerId, ({ spent, revision }) => ({ spent: added(spent, total, currency), revision: revision + 1 }));
+      }
+      rows.put(customersTable, [...now.values()]);
+      return (committed) => {
+        for (const customerId of touched) {
+          cache.refresh(cacheKey(customerId), () => {
+            const row = committed(customersTable, [customerId]);
+            return row && resourceOf(row);
+          });
+        }
       };
     },
   };
 }
 
-async function writeProfiles(
-  profiles: ReadonlyMap<string, { version: number; profile: string }>,
-  sql: Sql,
-): Promise<void> {
-  const rows = [...profiles].sort(([a], [b]) => (a < b ? -1 : 1));
-  await sql.query(
-    'write customers',
-    `insert into customers (customer_id, version, profile)
-     select * from unnest($1::text[], $2::integer[], string_to_array($3, E'\\n'))
-     on conflict (customer_id) do update set version = excluded.version, profile = excluded.profile
-       where customers.version < excluded.version`,
-    [
-      rows.map(([customerId]) => customerId),
-      rows.map(([, { version }]) => version),
-      rows.map(([, { profile }]) => profile).join('\n'),
-    ],
+const newCustomer = (customerId: string): CustomerRow => ({
+  customer_id: customerId,
+  version: 0,
+  profile: null,
+  orders: 0,
+  last_order_at: null,
+  spent: null,
+  revision: 0,
+});
+
+type Spent = Readonly<Record<string, string>>;
+
+/** Sums of any size are exact; currencies come in alphabetical order. */
+function added(spent: string | null, amount: number, currency: string): string {
+  const before = JSON.parse(spent ?? '{}') as Spent;
+  const sum = String(BigInt(before[currency] ?? 0) + BigInt(amount));
+  return JSON.stringify(
+    Object.fromEntries(Object.entries({ ...before, [currency]: sum }).sort(([a], [b]) => (a < b ? -1 : 1))),
   );
 }
-
-/** An order counts once: the row that remembers it is the fence. */
-async function addPlaced(
-  placed: readonly { orderId: string; customerId: string; amount: number; currency: string; placedAt: string }[],
-  sql: Sql,
-): Promise<void> {
-  await sql.query(
-    'write orders of customers',
-    `with orders as (
-       select * from unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[])
-         as placed (order_id, customer_id, amount, currency, placed_at)
-     ), remembered as (
-       insert into customer_orders (order_id, customer_id, amount, currency)
-       select order_id, customer_id, amount, currency from orders order by order_id
-       on conflict (order_id) do nothing
-       returning order_id
-     )
-     insert into customers (customer_id, orders, last_order_at, revision)
-     select customer_id, count(*), max(placed_at), count(*)
-     from orders join remembered using (order_id) group by customer_id order by customer_id
-     on conflict (customer_id) do update
-       set orders = customers.orders + excluded.orders,
-         last_order_at = greatest(customers.last_order_at, excluded.last_order_at),
-         revision = customers.revision + excluded.revision`,
-    [
-      placed.map((order) => order.orderId),
-      placed.map((order) => order.customerId),
-      placed.map((order) => order.amount),
-      placed.map((order) => order.currency),
-      placed.map((order) => order.placedAt),
-    ],
-  );
-}
-
-/** Resolves to the customers whose figures have changed. */
-const addCompleted = (orderIds: readonly string[], sql: Sql): Promise<{ customer_id: string }[]> =>
-  sql.query(
-    'complete orders of customers',
-    `with completed as (
-       update customer_orders set completed = true where order_id = any($1) and not completed
-       returning customer_id, currency, amount
-     ), spent as (
-       insert into customer_spent (customer_id, currency, amount)
-       select customer_id, currency, sum(amount) from completed group by 1, 2 order by 1, 2
-       on conflict (customer_id, currency) do update set amount = customer_spent.amount + excluded.amount
-     )
-     insert into customers (customer_id, revision)
-     select customer_id, count(*) from completed group by 1 order by 1
-     on conflict (customer_id) do update set revision = customers.revision + excluded.revision
-     returning customer_id`,
-    [orderIds],
-  );
 
 const cacheKey = (customerId: string): string => `customer/${customerId}`;
 
-/** Those of `customerIds` who are registered. */
-async function readCustomers(sql: Sql, customerIds: readonly string[]): Promise<Map<string, Resource>> {
-  const rows = await sql.query<CustomerRow>(
-    'read customers',
-    `select customer_id, version, profile, orders, revision,
-       to_char(last_order_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as last_order_at,
-       (select json_agg(json_build_object('amount', amount, 'currency', currency) order by currency)
-        from customer_spent where customer_spent.customer_id = customers.customer_id) as spent
-     from customers where customer_id = any($1) and profile is not null`,
-    [customerIds],
+async function readCustomer(database: Database, customerId: string): Promise<Resource | undefined> {
+  const [row] = await database.query<CustomerRow>(
+    'read customer',
+    `select customer_id, version, profile, orders, spent, revision, ${rfc3339('last_order_at')} as last_order_at
+     from customers where customer_id = $1`,
+    [customerId],
   );
-  return new Map(rows.map((row) => [row.customer_id, resourceOf(row)]));
+  return row && resourceOf(row);
 }
 
-type CustomerRow = {
-  readonly customer_id: string;
-  readonly version: number;
-  readonly profile: string;
-  readonly orders: number;
-  readonly last_order_at: string | null;
-  readonly revision: number;
-  readonly spent: string | null;
-};
-
-function resourceOf(row: CustomerRow): Resource {
+/** Undefined: not registered. */
+function resourceOf(row: CustomerRow): Resource | undefined {
+  if (row.profile === null) return undefined;
+  const spent = Object.entries(JSON.parse(row.spent ?? '{}') as Spent);
   const view: CustomerView = {
     customerId: row.customer_id,
     ...(JSON.parse(row.profile) as Pick<CustomerView, 'name' | 'email' | 'country'>),
     orders: row.orders,
-    spent: JSON.parse(row.spent ?? '[]') as CustomerView['spent'],
+    spent: spent.map(([currency, amount]) => ({ amount: Number(amount), currency })),
     ...(row.last_order_at === null ? {} : { lastOrderAt: row.last_order_at }),
     version: row.version,
   };

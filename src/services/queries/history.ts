@@ -1,12 +1,13 @@
 /** The read model `history`: everything that happened to an order, in ordering, inventory and payments. */
 import { HistoryView, OrderParams } from '#contracts/http.ts';
 import type { QueryRequest } from '#contracts/routes.ts';
-import { entityOf, type RecordedEvent } from '#cqrs/event-log.ts';
+import { entityOf } from '#cqrs/event-log.ts';
 import type { Projection } from '#cqrs/projection.ts';
+import type { ReadTable } from '#cqrs/read-store.ts';
 import type { Database } from '#platform/postgres.ts';
 import type { FindOrder } from './orders.ts';
 import { orderNotFound, type ReadModel } from './read-model.ts';
-import { utcTime } from './utc-time.ts';
+import { rfc3339, utcTime } from './utc-time.ts';
 
 /** An order has about ten events; one whose refund keeps failing shows the latest of its many. */
 const eventsShownMax = 1_000;
@@ -25,15 +26,15 @@ export function historyReadModel(database: Database, findOrder: FindOrder): Read
         answers: { 200: HistoryView },
         async read({ params: { orderId }, caller }: QueryRequest<OrderParams>) {
           if (!(await findOrder(orderId, caller))) return orderNotFound(orderId);
-          const rows = await database.query<EventRow & { count: number }>(
+          const rows = await database.query<StoredEvent & { count: number }>(
             'read history',
-            `select id, service, position, stream, version, type, actor, causation, data, count(*) over () as count,
-               to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as at
-             from order_events where order_id = $1 order by order_events.at desc, position desc limit $2`,
+            `select id, version, type, actor, causation, data, count(*) over () as count,
+               ${rfc3339('at')} as at
+             from order_events where order_id = $1 order by order_events.at desc, id desc limit $2`,
             [orderId, eventsShownMax],
           );
           return {
-            bytes: `{"items":[${inCausalOrder(rows).map(itemOf).join(',')}]}`,
+            bytes: `{"items":[${inCausalOrder(rows.map(eventRow)).map(itemOf).join(',')}]}`,
             etag: String(rows[0]?.count ?? 0),
           };
         },
@@ -42,49 +43,68 @@ export function historyReadModel(database: Database, findOrder: FindOrder): Read
   };
 }
 
-const projection: Projection = {
-  name: 'history',
-  services: ['ordering', 'inventory', 'payments'],
-  async apply(service, events, sql) {
-    const ofOrders = events.filter(({ stream }) => /^(order|reservation|payment)-/.test(stream));
-    if (ofOrders.length === 0) return;
-    const column = (of: (event: RecordedEvent) => string | number): unknown[] => ofOrders.map(of);
-    await sql.query(
-      'write history',
-      `insert into order_events (service, order_id, id, position, stream, version, type, at, actor, causation, data)
-       select $1, * from unnest($2::text[], $3::text[], $4::bigint[], $5::text[], $6::integer[], $7::text[], $8::timestamptz[],
-         $9::text[], $10::text[], string_to_array($11, E'\\n'))
-       on conflict (order_id, id) do nothing`,
-      [
-        service,
-        column(({ stream }) => entityOf(stream)),
-        column(({ id }) => id),
-        column(({ position }) => position),
-        column(({ stream }) => stream),
-        column(({ version }) => version),
-        column(({ type }) => type),
-        column(({ at }) => utcTime(at)),
-        column(({ origin }) => origin.actor),
-        column(({ origin }) => origin.causationId),
-        ofOrders.map(({ data }) => JSON.stringify(data)).join('\n'),
-      ],
-    );
-  },
-};
-
-export type EventRow = {
+type StoredEvent = {
+  /** `<service>-<shard>-<position>`. */
   readonly id: string;
-  readonly service: string;
-  readonly position: number;
-  readonly stream: string;
   readonly version: number;
-  readonly type: string;
   readonly at: string;
+  readonly type: string;
   readonly actor: string;
   readonly causation: string;
   /** JSON text. */
   readonly data: string;
 };
+
+const eventsTable: ReadTable<StoredEvent & { readonly order_id: string }> = {
+  name: 'order_events',
+  key: ['order_id', 'id'],
+  columns: {
+    order_id: 'text',
+    id: 'text',
+    version: 'integer',
+    at: 'timestamptz',
+    type: 'text',
+    actor: 'text',
+    causation: 'text',
+    data: 'json',
+  },
+  once: true,
+};
+
+const projection: Projection = {
+  name: 'history',
+  services: ['ordering', 'inventory', 'payments'],
+  tables: [eventsTable],
+  async apply(_service, events, rows) {
+    rows.put(
+      eventsTable,
+      events
+        .filter(({ stream }) => /^(order|reservation|payment)-/.test(stream))
+        .map(({ stream, id, version, at, type, origin, data }) => ({
+          order_id: entityOf(stream),
+          id,
+          version,
+          at: utcTime(at),
+          type,
+          actor: origin.actor,
+          causation: origin.causationId,
+          data: JSON.stringify(data),
+        })),
+    );
+  },
+};
+
+export type EventRow = StoredEvent & {
+  readonly service: string;
+  readonly position: number;
+  readonly stream: string;
+};
+
+/** Of an order each service keeps one stream. */
+function eventRow(event: StoredEvent): EventRow {
+  const [service, , position] = event.id.split('-') as [string, string, string];
+  return { ...event, service, position: Number(position), stream: service };
+}
 
 /**
  * Causes before effects and each stream in its own order; what neither settles goes by time, then by

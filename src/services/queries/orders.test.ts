@@ -129,8 +129,9 @@ test('an order that another worker has moved on meanwhile is folded from its row
   const side = await readSideForTests(t);
   const { tell } = story();
   await side.given(tell(orderPlaced('o1')));
-  await readSideOn(side.database).given(tell(orderEvent.reserved('o1')));
-  await side.given(tell(orderEvent.completed('o1')));
+  const reserved = tell(orderEvent.reserved('o1'));
+  await readSideOn(side.database).given(reserved);
+  await side.given(reserved, tell(orderEvent.completed('o1')));
   const order = await side.see<OrderView>(orderUrl, { params: { orderId: 'o1' } });
   assert.deepEqual([order.status, order.version], ['completed', 3]);
 });
@@ -142,7 +143,7 @@ test('a gap in an order stops the batch, and nothing of the batch is kept', asyn
   tell(orderEvent.reserved('o1'));
   await assert.rejects(
     side.given(tell(orderPlaced('o2')), tell(orderEvent.completed('o1'))),
-    /version 3 of order-o1, but its view is at 1/,
+    /version 3 of order-o1, but its row is at 1/,
   );
   assert.ok('refused' in (await side.ask(orderUrl, { params: { orderId: 'o2' } })));
 });

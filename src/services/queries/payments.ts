@@ -2,11 +2,12 @@
 import { OrderParams, OrderPaymentsView } from '#contracts/http.ts';
 import type { PaymentEvent } from '#contracts/payments.ts';
 import type { QueryRequest } from '#contracts/routes.ts';
-import { entityOf, type RecordedEvent } from '#cqrs/event-log.ts';
+import type { RecordedEvent } from '#cqrs/event-log.ts';
 import type { Projection } from '#cqrs/projection.ts';
-import type { Database, Sql } from '#platform/postgres.ts';
+import type { ReadTable } from '#cqrs/read-store.ts';
+import type { Database } from '#platform/postgres.ts';
 import type { FindOrder } from './orders.ts';
-import { foldViews, orderNotFound, type ReadModel } from './read-model.ts';
+import { foldRows, orderNotFound, type ReadModel } from './read-model.ts';
 import { utcTime } from './utc-time.ts';
 
 /** A provider that is down for days is asked thousands of times: the latest attempts are shown. */
@@ -26,7 +27,11 @@ export function paymentsReadModel(database: Database, findOrder: FindOrder): Rea
         answers: { 200: OrderPaymentsView },
         async read({ params: { orderId }, caller }: QueryRequest<OrderParams>) {
           if (!(await findOrder(orderId, caller))) return orderNotFound(orderId);
-          const [row] = await readRows(database, [orderId]);
+          const [row] = await database.query<PaymentsRow>(
+            'read payments',
+            'select order_id, version, body from order_payments where order_id = $1',
+            [orderId],
+          );
           return row
             ? { bytes: row.body, etag: String(row.version) }
             : { bytes: JSON.stringify(nothingYet(orderId)), etag: '0' };
@@ -36,43 +41,39 @@ export function paymentsReadModel(database: Database, findOrder: FindOrder): Rea
   };
 }
 
+/** `body` is the OrderPaymentsView as JSON text, ready to send. */
+type PaymentsRow = { readonly order_id: string; readonly version: number; readonly body: string };
+
+const paymentsTable: ReadTable<PaymentsRow> = {
+  name: 'order_payments',
+  key: ['order_id'],
+  columns: { order_id: 'text', version: 'integer', body: 'json' },
+  version: 'version',
+};
+
 const projection: Projection = {
   name: 'payments',
   services: ['payments'],
-  async apply(_service, events, sql) {
-    const views = await foldViews(
+  tables: [paymentsTable],
+  async apply(_service, events, rows) {
+    const folded = await foldRows(
       events as readonly RecordedEvent<PaymentEvent>[],
-      ({ stream }) => entityOf(stream),
-      async (begun) =>
-        new Map(
-          (await readRows(sql, [...begun.keys()])).map((row) => [
-            row.order_id,
-            JSON.parse(row.body) as OrderPaymentsView,
-          ]),
+      (orderIds) =>
+        rows.load(
+          paymentsTable,
+          orderIds.map((orderId) => [orderId]),
         ),
-      evolve,
+      (before, event): PaymentsRow => {
+        const view = evolve(before && (JSON.parse(before.body) as OrderPaymentsView), event);
+        return { order_id: view.orderId, version: view.version, body: JSON.stringify(view) };
+      },
     );
-    if (views.size === 0) return;
-    await sql.query(
-      'write payments',
-      `insert into order_payments (order_id, version, body)
-       select * from unnest($1::text[], $2::integer[], string_to_array($3, E'\\n'))
-       on conflict (order_id) do update set version = excluded.version, body = excluded.body
-         where order_payments.version < excluded.version`,
-      [
-        [...views.keys()],
-        [...views.values()].map(({ version }) => version),
-        [...views.values()].map((view) => JSON.stringify(view)).join('\n'),
-      ],
+    rows.put(
+      paymentsTable,
+      folded.map(({ row }) => row),
     );
   },
 };
-
-const readRows = (
-  sql: Sql,
-  orderIds: readonly string[],
-): Promise<{ order_id: string; version: number; body: string }[]> =>
-  sql.query('read payments', 'select order_id, version, body from order_payments where order_id = any($1)', [orderIds]);
 
 const nothingYet = (orderId: string): OrderPaymentsView => ({
   orderId,

@@ -5,7 +5,8 @@ import type { InventoryEvent } from '#contracts/inventory.ts';
 import type { QueryAnswer, QueryRequest } from '#contracts/routes.ts';
 import type { RecordedEvent } from '#cqrs/event-log.ts';
 import type { Projection } from '#cqrs/projection.ts';
-import type { Database, Sql } from '#platform/postgres.ts';
+import type { ReadTable, Rows } from '#cqrs/read-store.ts';
+import type { Database } from '#platform/postgres.ts';
 import { cursorsOf, emptyPage, limitDefault, listRows, malformedCursor, pageBytes } from './listing.ts';
 import type { ReadModel } from './read-model.ts';
 import type { Resource, ResourceCache } from './resource-cache.ts';
@@ -27,7 +28,7 @@ export function productsReadModel(database: Database, cache: ResourceCache): Rea
         params: SkuParams,
         answers: { 200: ProductView },
         async read({ params: { sku } }: QueryRequest<SkuParams>) {
-          const product = await cache.read(cacheKey(sku), async () => (await readProducts(database, [sku])).get(sku));
+          const product = await cache.read(cacheKey(sku), () => readProduct(database, sku));
           return product ?? { refused: { code: 'product-not-found', detail: `There is no product ${sku}.` } };
         },
       },
@@ -45,84 +46,102 @@ export function productsReadModel(database: Database, cache: ResourceCache): Rea
   };
 }
 
+type ProductRow = {
+  readonly sku: string;
+  readonly version: number;
+  /** JSON text of name, description and price; null: there is stock, but the product is not known yet. */
+  readonly catalogue: string | null;
+  readonly name_key: string | null;
+  readonly words: readonly string[] | null;
+  readonly on_hand: number;
+  readonly reserved: number;
+  /** How many inventory events have moved the stock. */
+  readonly stock_version: number;
+};
+
+const productsTable: ReadTable<ProductRow> = {
+  name: 'products',
+  key: ['sku'],
+  columns: {
+    sku: 'text',
+    version: 'integer',
+    catalogue: 'json',
+    name_key: 'text',
+    words: 'words',
+    on_hand: 'bigint',
+    reserved: 'bigint',
+    stock_version: 'bigint',
+  },
+  defaults: { version: 0, on_hand: 0, reserved: 0, stock_version: 0 },
+  version: 'version',
+};
+
+/** Catalog and inventory fill columns of their own, in whatever order they come. */
 function productsProjection(cache: ResourceCache): Projection {
   return {
     name: 'products',
     services: ['catalog', 'inventory'],
-    async apply(service, events, sql) {
+    tables: [productsTable],
+    async apply(service, events, rows) {
       const changed =
         service === 'catalog'
-          ? await writeCatalogue(events as readonly RecordedEvent<CatalogEvent>[], sql)
-          : await moveStock(events as readonly RecordedEvent<InventoryEvent>[], sql);
-      const kept = changed.filter((sku) => cache.peek(cacheKey(sku)));
-      const now = kept.length > 0 ? await readProducts(sql, kept) : new Map<string, Resource>();
-      return () => {
-        for (const sku of changed) cache.refresh(cacheKey(sku), now.get(sku));
+          ? putCatalogue(events as readonly RecordedEvent<CatalogEvent>[], rows)
+          : await moveStock(events as readonly RecordedEvent<InventoryEvent>[], rows);
+      return (committed) => {
+        for (const sku of changed) {
+          cache.refresh(cacheKey(sku), () => {
+            const row = committed(productsTable, [sku]);
+            return row && resourceOf(row);
+          });
+        }
       };
     },
   };
 }
 
-async function writeCatalogue(events: readonly RecordedEvent<CatalogEvent>[], sql: Sql): Promise<string[]> {
+function putCatalogue(events: readonly RecordedEvent<CatalogEvent>[], rows: Rows): Iterable<string> {
   const latest = new Map(events.map((event) => [event.data.sku, event]));
-  const rows = [...latest.values()].sort((a, b) => (a.data.sku < b.data.sku ? -1 : 1));
-  if (rows.length === 0) return [];
-  await sql.query(
-    'write catalogue of products',
-    `insert into products (sku, version, name_key, catalogue, words)
-     select sku, version, name_key, catalogue, array_to_tsvector(string_to_array(words, ' '))
-     from unnest($1::text[], $2::integer[], $3::text[], string_to_array($4, E'\\n'), string_to_array($5, E'\\n'))
-       as changed (sku, version, name_key, catalogue, words)
-     on conflict (sku) do update
-       set version = excluded.version, name_key = excluded.name_key, catalogue = excluded.catalogue, words = excluded.words
-       where products.version < excluded.version`,
-    [
-      rows.map(({ data }) => data.sku),
-      rows.map(({ version }) => version),
-      rows.map(({ data }) => nameKey(data.name)),
-      rows.map(({ data: { name, description, price } }) => JSON.stringify({ name, description, price })).join('\n'),
-      rows
-        .map(({ data }) => lexemes([...wordsOf(data.sku), ...wordsOf(data.name), ...wordsOf(data.description ?? '')]))
-        .join('\n'),
-    ],
+  rows.put(
+    productsTable,
+    [...latest.values()].map(({ version, data: { sku, name, description, price } }) => ({
+      sku,
+      version,
+      name_key: nameKey(name),
+      catalogue: JSON.stringify({ name, description, price }),
+      words: lexemes([...wordsOf(sku), ...wordsOf(name), ...wordsOf(description ?? '')]),
+    })),
+    ['version', 'name_key', 'catalogue', 'words'],
   );
-  return rows.map(({ data }) => data.sku);
+  return latest.keys();
 }
 
-type Movement = { onHand: number; reserved: number; events: number };
+type Stock = Pick<ProductRow, 'sku' | 'on_hand' | 'reserved' | 'stock_version'>;
 
 /** Adds up the batch per product. The checkpoint makes sure that each event is added once. */
-async function moveStock(events: readonly RecordedEvent<InventoryEvent>[], sql: Sql): Promise<string[]> {
-  const movements = new Map<string, Movement>();
-  for (const event of events) {
+async function moveStock(events: readonly RecordedEvent<InventoryEvent>[], rows: Rows): Promise<Iterable<string>> {
+  const moves = events.map(movesOf);
+  const skus = new Set(moves.flatMap((ofEvent) => ofEvent.map(({ sku }) => sku)));
+  if (skus.size === 0) return [];
+  const before = await rows.load(
+    productsTable,
+    [...skus].map((sku) => [sku]),
+  );
+  const now = new Map<string, Stock>();
+  for (const ofEvent of moves) {
     const counted = new Set<string>();
-    for (const { sku, onHand, reserved } of movesOf(event)) {
-      const movement = movements.get(sku) ?? { onHand: 0, reserved: 0, events: 0 };
-      movement.onHand += onHand;
-      movement.reserved += reserved;
-      if (!counted.has(sku)) movement.events += 1;
+    for (const { sku, onHand, reserved } of ofEvent) {
+      const stock = now.get(sku) ?? before.get(sku) ?? { on_hand: 0, reserved: 0, stock_version: 0 };
+      now.set(sku, {
+        sku,
+        on_hand: stock.on_hand + onHand,
+        reserved: stock.reserved + reserved,
+        stock_version: stock.stock_version + (counted.has(sku) ? 0 : 1),
+      });
       counted.add(sku);
-      movements.set(sku, movement);
     }
   }
-  if (movements.size === 0) return [];
-  const rows = [...movements].sort(([a], [b]) => (a < b ? -1 : 1));
-  await sql.query(
-    'move stock of products',
-    `insert into products (sku, on_hand, reserved, stock_version)
-     select * from unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[])
-     on conflict (sku) do update
-       set on_hand = products.on_hand + excluded.on_hand,
-         reserved = products.reserved + excluded.reserved,
-         stock_version = products.stock_version + excluded.stock_version`,
-    [
-      rows.map(([sku]) => sku),
-      rows.map(([, { onHand }]) => onHand),
-      rows.map(([, { reserved }]) => reserved),
-      rows.map(([, movement]) => movement.events),
-    ],
-  );
-  return rows.map(([sku]) => sku);
+  rows.put(productsTable, [...now.values()], ['on_hand', 'reserved', 'stock_version']);
+  return skus;
 }
 
 function movesOf(event: InventoryEvent): { sku: string; onHand: number; reserved: number }[] {
@@ -143,39 +162,32 @@ function movesOf(event: InventoryEvent): { sku: string; onHand: number; reserved
   }
 }
 
-type ProductRow = {
-  readonly sku: string;
-  readonly version: number;
-  /** JSON text of name, description and price. */
-  readonly catalogue: string;
-  readonly on_hand: number;
-  readonly reserved: number;
-  readonly stock_version: number;
-};
+type ShownRow = Omit<ProductRow, 'words' | 'name_key'>;
 
 const cacheKey = (sku: string): string => `product/${sku}`;
 
-/** Those of `skus` that the catalogue has. */
-async function readProducts(sql: Sql, skus: readonly string[]): Promise<Map<string, Resource>> {
-  const rows = await sql.query<ProductRow>(
-    'read products',
-    'select sku, version, catalogue, on_hand, reserved, stock_version from products where sku = any($1) and catalogue is not null',
-    [skus],
+async function readProduct(database: Database, sku: string): Promise<Resource | undefined> {
+  const [row] = await database.query<ShownRow>(
+    'read product',
+    'select sku, version, catalogue, on_hand, reserved, stock_version from products where sku = $1',
+    [sku],
   );
-  return new Map(
-    rows.map((row) => [
-      row.sku,
-      {
-        bytes: Buffer.from(viewText(row)),
-        etag: row.stock_version === 0 ? String(row.version) : `${row.version}.${row.stock_version}`,
-        revision: row.version + row.stock_version,
-      },
-    ]),
-  );
+  return row && resourceOf(row);
 }
 
-function viewText({ sku, version, catalogue, on_hand: onHand, reserved }: ProductRow): string {
-  const { name, description, price } = JSON.parse(catalogue) as Pick<ProductView, 'name' | 'description' | 'price'>;
+/** Undefined: not in the catalogue. */
+const resourceOf = (row: ShownRow): Resource | undefined =>
+  row.catalogue === null
+    ? undefined
+    : {
+        bytes: Buffer.from(viewText(row)),
+        etag: row.stock_version === 0 ? String(row.version) : `${row.version}.${row.stock_version}`,
+        revision: row.version,
+        revisionBeside: row.stock_version,
+      };
+
+function viewText({ sku, version, catalogue, on_hand: onHand, reserved }: ShownRow): string {
+  const { name, description, price } = JSON.parse(catalogue!) as Pick<ProductView, 'name' | 'description' | 'price'>;
   const view: ProductView = {
     sku,
     name,
@@ -202,7 +214,7 @@ async function listProducts(database: Database, query: ProductListQuery): Promis
   if (after === 'malformed') return malformedCursor;
   const words = q === undefined ? null : wordsQuery(q);
   if (q !== undefined && words === null) return { bytes: emptyPage };
-  const found = await listRows<ProductRow & { key: string }>(
+  const found = await listRows<ShownRow & { key: string }>(
     database,
     `list products by ${sort}`,
     `select sku, version, catalogue, on_hand, reserved, stock_version, ${column} as key

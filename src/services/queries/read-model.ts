@@ -1,7 +1,7 @@
 /** What each file of this room offers: a projection, and the questions that its rows answer. */
 import type { Projection } from '#cqrs/projection.ts';
 import type { Refusal } from '#cqrs/decider.ts';
-import type { RecordedEvent } from '#cqrs/event-log.ts';
+import { entityOf, type RecordedEvent } from '#cqrs/event-log.ts';
 import type { Caller, QueryRoute } from '#contracts/routes.ts';
 
 export type Query = Omit<QueryRoute, 'caughtUp' | 'positions'>;
@@ -20,35 +20,32 @@ export const customerNotFound = (customerId: string): { refused: Refusal } => ({
   refused: { code: 'customer-not-found', detail: `There is no customer ${customerId}.` },
 });
 
+/** A row as a batch leaves it; `before`: as it was, undefined when it is new. */
+export type FoldedRow<R> = { readonly before: R | undefined; readonly row: R };
+
 /**
- * Folds `events` onto the views that `load` finds, by id. Events that a view already includes change
- * nothing, and a view that nothing changes is left out. A gap in the versions is a bug, and throws.
+ * Folds `events` onto the rows that `load` finds, by id. Events that a row already includes change
+ * nothing, and a row that nothing changes is left out. A stream's first event is taken for new without a
+ * look: should it come again, the table's version keeps the row. A gap in the versions is a bug, and throws.
  */
-export async function foldViews<View extends { readonly version: number }, Event extends RecordedEvent>(
+export async function foldRows<R extends { readonly version: number }, Event extends RecordedEvent>(
   events: readonly Event[],
-  idOf: (event: Event) => string,
-  load: (begun: ReadonlyMap<string, number>) => Promise<ReadonlyMap<string, View>>,
-  evolve: (view: View | undefined, event: Event) => View,
-): Promise<Map<string, View>> {
-  /** The version that the first event of an id follows, where there is one. */
-  const begun = new Map<string, number>();
-  const seen = new Set<string>();
+  load: (ids: readonly string[]) => Promise<ReadonlyMap<string, R>>,
+  evolve: (before: R | undefined, event: Event) => R,
+): Promise<FoldedRow<R>[]> {
+  const firsts = new Map<string, number>();
+  for (const { stream, version } of events) if (!firsts.has(stream)) firsts.set(stream, version);
+  const begun = [...firsts].flatMap(([stream, version]) => (version > 1 ? [entityOf(stream)] : []));
+  const prior = begun.length > 0 ? await load(begun) : new Map<string, R>();
+  const folded = new Map<string, R>();
   for (const event of events) {
-    const id = idOf(event);
-    if (!seen.has(id) && event.version > 1) begun.set(id, event.version - 1);
-    seen.add(id);
-  }
-  const prior = begun.size > 0 ? await load(begun) : new Map<string, View>();
-  const folded = new Map<string, View>();
-  for (const event of events) {
-    const id = idOf(event);
-    const view = folded.get(id) ?? prior.get(id);
-    const version = view?.version ?? 0;
+    const id = entityOf(event.stream);
+    const row = folded.get(id) ?? prior.get(id);
+    const version = row?.version ?? 0;
     if (event.version <= version) continue;
     if (event.version !== version + 1)
-      throw new Error(`${event.id} is version ${event.version} of ${event.stream}, but its view is at ${version}`);
-    folded.set(id, evolve(view, event));
+      throw new Error(`${event.id} is version ${event.version} of ${event.stream}, but its row is at ${version}`);
+    folded.set(id, evolve(row, event));
   }
-  // Rows are always locked in the same order, so that two workers never wait for each other in a ring.
-  return new Map([...folded].sort(([a], [b]) => (a < b ? -1 : 1)));
+  return [...folded].map(([id, row]) => ({ before: prior.get(id), row }));
 }

@@ -46,9 +46,9 @@ test('older never overwrites newer', () => {
   const cache = createResourceCache(1);
   cache.put('a', resource(2));
   cache.put('a', resource(1));
-  cache.refresh('a', resource(1));
+  cache.refresh('a', () => resource(1));
   assert.equal(cache.peek('a')?.revision, 2);
-  cache.refresh('a', resource(3));
+  cache.refresh('a', () => resource(3));
   assert.equal(cache.peek('a')?.revision, 3);
 });
 
@@ -58,7 +58,8 @@ test('a read under way when its resource changes is neither kept nor shared with
     const slow = slowRead();
     const early = cache.read('a', slow.load);
     if (change === 'clear') cache.clear();
-    else cache[change]('a', resource(2, tooLargeToKeep));
+    else if (change === 'put') cache.put('a', resource(2, tooLargeToKeep));
+    else cache.refresh('a', () => resource(2, tooLargeToKeep));
     const late = cache.read('a', async () => resource(2, tooLargeToKeep));
     slow.resolve(resource(1));
     assert.equal((await early)?.revision, 1);
@@ -67,12 +68,29 @@ test('a read under way when its resource changes is neither kept nor shared with
   }
 });
 
+test('of two answers that each have seen what the other has not, neither is kept', () => {
+  const cache = createResourceCache(1);
+  const seen = (revision: number, revisionBeside: number): Resource => ({ ...resource(revision), revisionBeside });
+  for (const [first, second] of [
+    [seen(2, 0), seen(1, 9)],
+    [seen(1, 1), seen(2, 0)],
+  ] as const) {
+    cache.put('a', first);
+    cache.refresh('a', () => second);
+    assert.equal(cache.peek('a'), undefined);
+  }
+  cache.put('a', seen(1, 1));
+  cache.refresh('a', () => seen(1, 2));
+  cache.refresh('a', () => seen(1, 1));
+  assert.deepEqual(cache.peek('a'), seen(1, 2));
+});
+
 test('refreshing touches only what is kept, and forgets what is gone', () => {
   const cache = createResourceCache(1);
-  cache.refresh('a', resource(1));
+  cache.refresh('a', () => resource(1));
   assert.equal(cache.peek('a'), undefined);
   cache.put('a', resource(1));
-  cache.refresh('a', undefined);
+  cache.refresh('a', () => undefined);
   assert.equal(cache.peek('a'), undefined);
 });
 

@@ -8,8 +8,10 @@ import { LRUCache } from 'lru-cache';
 export type Resource = {
   readonly bytes: Buffer;
   readonly etag: string;
-  /** Grows with every change of the resource. */
+  /** Grows with every change of the resource, by those of its sources that count here. */
   readonly revision: number;
+  /** Grows with every other change of it: of a source that is applied beside the first. */
+  readonly revisionBeside?: number;
   /** The customer that may see it; undefined: every caller. */
   readonly owner?: string;
 };
@@ -38,7 +40,9 @@ export function createResourceCache(cacheMb: number) {
 
   const putNewer = (key: string, resource: Resource): void => {
     const present = kept.peek(key);
-    if (!present || present.revision < resource.revision) kept.set(key, resource);
+    if (!present || includes(resource, present)) kept.set(key, resource);
+    // Each has seen what the other has not: the row has both.
+    else if (!includes(present, resource)) kept.delete(key);
   };
 
   return {
@@ -73,13 +77,13 @@ export function createResourceCache(cacheMb: number) {
     },
 
     /**
-     * After commit, for those which several feeds change at once: what is kept becomes `resource`,
-     * unless that is older, and is forgotten when there is none. What is not kept stays out.
+     * After commit, for those which several feeds change at once: what is kept becomes what `make` gives,
+     * unless that is older, and is forgotten when there is none. What is not kept stays out, and is not made.
      */
-    refresh(key: string, resource: Resource | undefined): void {
+    refresh(key: string, make: () => Resource | undefined): void {
       underWay.delete(key);
-      const present = kept.peek(key);
-      if (!present) return;
+      if (!kept.has(key)) return;
+      const resource = make();
       if (!resource) kept.delete(key);
       else putNewer(key, resource);
     },
@@ -93,5 +97,8 @@ export function createResourceCache(cacheMb: number) {
     stats: (): CacheStats => ({ hits, misses, entries: kept.size, bytes: kept.calculatedSize, bytesMax }),
   };
 }
+
+const includes = (one: Resource, other: Resource): boolean =>
+  one.revision >= other.revision && (one.revisionBeside ?? 0) >= (other.revisionBeside ?? 0);
 
 const sizeOf = (resource: Resource): number => resource.bytes.length + entryBytes;

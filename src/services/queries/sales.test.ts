@@ -90,7 +90,7 @@ test('a report without bound is refused', async (t) => {
   const side = await readSideForTests(t);
   await side.database.query(
     'fill',
-    `insert into sales_hours select '2000-01-01'::timestamptz + n * interval '1 hour', '', 'GBP', 1, 1, 1 from generate_series(1, 10001) n`,
+    `insert into sales_hours select n, '2000-01-01'::timestamptz + n * interval '1 hour', '', 'GBP', 1, 1, 1 from generate_series(1, 10001) n`,
   );
   const answer = await side.ask(url, { query: { bucket: 'hour' } });
   assert.equal('refused' in answer && answer.refused.code, 'invalid-request');

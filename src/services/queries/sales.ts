@@ -4,8 +4,10 @@ import type { OrderingEvent } from '#contracts/ordering.ts';
 import type { QueryAnswer, QueryRequest } from '#contracts/routes.ts';
 import type { RecordedEvent } from '#cqrs/event-log.ts';
 import type { Projection } from '#cqrs/projection.ts';
+import type { ReadTable } from '#cqrs/read-store.ts';
 import type { Database } from '#platform/postgres.ts';
 import { listRows } from './listing.ts';
+import { completedOrders } from './orders.ts';
 import type { ReadModel } from './read-model.ts';
 import { utcTime } from './utc-time.ts';
 
@@ -31,65 +33,62 @@ export function salesReadModel(database: Database): ReadModel {
   };
 }
 
+/** The sums of one hour of `placedAt`, country ('' when unknown) and currency. */
+type HourRow = {
+  /** The three of them. */
+  readonly id: string;
+  readonly hour: string;
+  readonly country: string;
+  readonly currency: string;
+  readonly orders: number;
+  readonly units: number;
+  /** Digits. */
+  readonly revenue: string;
+};
+
+const hoursTable: ReadTable<HourRow> = {
+  name: 'sales_hours',
+  key: ['id'],
+  columns: {
+    id: 'text',
+    hour: 'timestamptz',
+    country: 'text',
+    currency: 'text',
+    orders: 'bigint',
+    units: 'bigint',
+    revenue: 'numeric',
+  },
+};
+
 const projection: Projection = {
   name: 'sales',
   services: ['ordering'],
-  async apply(_service, events, sql) {
-    const placed: {
-      orderId: string;
-      placedAt: string;
-      country: string;
-      currency: string;
-      units: number;
-      revenue: number;
-    }[] = [];
-    const completed: string[] = [];
-    for (const event of events as readonly RecordedEvent<OrderingEvent>[]) {
-      if (event.type === 'OrderCompleted') completed.push(event.data.orderId);
-      if (event.type !== 'OrderPlaced') continue;
-      const { orderId, placedAt, country, lines, total } = event.data;
-      placed.push({
-        orderId,
-        placedAt: utcTime(placedAt),
-        // PostgreSQL's text holds no NUL and no half characters.
-        country: (country ?? '').replaceAll('\0', '').toWellFormed(),
-        currency: total.currency,
-        units: lines.reduce((sum, { quantity }) => sum + quantity, 0),
-        revenue: total.amount,
+  tables: [hoursTable],
+  async apply(_service, events, rows) {
+    const sold = (await completedOrders(events as readonly RecordedEvent<OrderingEvent>[], rows)).map((order) => {
+      const hour = `${order.placed_at.slice(0, 13)}:00:00.000Z`;
+      const { country, currency, units, total } = order;
+      return { id: `${hour} ${country ?? ''} ${currency}`, hour, country: country ?? '', currency, units, total };
+    });
+    if (sold.length === 0) return;
+    const before = await rows.load(
+      hoursTable,
+      [...new Set(sold.map(({ id }) => id))].map((id) => [id]),
+    );
+    const now = new Map<string, HourRow>();
+    for (const { id, hour, country, currency, units, total } of sold) {
+      const sums = now.get(id) ?? before.get(id) ?? { orders: 0, units: 0, revenue: '0' };
+      now.set(id, {
+        id,
+        hour,
+        country,
+        currency,
+        orders: sums.orders + 1,
+        units: sums.units + units,
+        revenue: String(BigInt(sums.revenue) + BigInt(total)),
       });
     }
-    const remember = (): Promise<unknown> =>
-      sql.query(
-        'write sales orders',
-        `insert into sales_orders (order_id, placed_at, country, currency, units, revenue)
-         select * from unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[], $5::bigint[], $6::bigint[])
-         on conflict (order_id) do nothing`,
-        [
-          placed.map((order) => order.orderId),
-          placed.map((order) => order.placedAt),
-          placed.map((order) => order.country),
-          placed.map((order) => order.currency),
-          placed.map((order) => order.units),
-          placed.map((order) => order.revenue),
-        ],
-      );
-    const count = (): Promise<unknown> =>
-      sql.query(
-        'write sales hours',
-        `with sold as (
-           update sales_orders set completed = true where order_id = any($1) and not completed
-           returning placed_at, country, currency, units, revenue
-         )
-         insert into sales_hours (hour, country, currency, orders, units, revenue)
-         select date_trunc('hour', placed_at, 'UTC') as hour, country, currency, count(*), sum(units), sum(revenue)
-         from sold group by 1, 2, 3 order by 1, 2, 3
-         on conflict (hour, country, currency) do update
-           set orders = sales_hours.orders + excluded.orders,
-             units = sales_hours.units + excluded.units,
-             revenue = sales_hours.revenue + excluded.revenue`,
-        [completed],
-      );
-    await Promise.all([placed.length > 0 ? remember() : undefined, completed.length > 0 ? count() : undefined]);
+    rows.put(hoursTable, [...now.values()]);
   },
 };
 
@@ -115,11 +114,11 @@ async function report(database: Database, { from, to, bucket = 'day', by }: Sale
        select hour as at, country, currency, orders, units, revenue from sales_hours
        where ($3::timestamptz is null or hour >= $3) and ($4::timestamptz is null or hour < $4)
        union all
-       select placed_at, country, currency, 1, units, revenue from sales_orders
-       where completed and placed_at >= $1::timestamptz and placed_at < least($2::timestamptz, $3)
+       select placed_at, coalesce(country, ''), currency, 1, units, total from orders
+       where status = 'completed' and placed_at >= $1::timestamptz and placed_at < least($2::timestamptz, $3)
        union all
-       select placed_at, country, currency, 1, units, revenue from sales_orders
-       where completed and placed_at >= greatest($4, $3) and placed_at < $2
+       select placed_at, coalesce(country, ''), currency, 1, units, total from orders
+       where status = 'completed' and placed_at >= greatest($4, $3) and placed_at < $2
      )
      select to_char(date_trunc($5, at, 'UTC') at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as start,
        case when $6 then country else '' end as country,

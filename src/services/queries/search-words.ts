@@ -9,6 +9,7 @@ const lexemeLengthMax = 100;
 /** A tsvector holds less than 1 MiB of lexemes. */
 const lexemesBytesMax = 1_000_000;
 
+const UUID = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
 const WORD = /[\p{L}\p{N}\p{M}._-]+/gu;
 
 /** The words of a name or id, lower case: `T-Light holder.` gives `t-light`, `t`, `light`, `holder`. */
@@ -17,6 +18,9 @@ export const wordsOf = (text: string): readonly string[] =>
     const parts = word.split(/[._-]+/);
     return parts.length > 1 ? [word, ...parts] : parts;
   });
+
+/** The words of an order's id. A UUID is one word: its parts would be five more that no other order has. */
+export const wordsOfId = (id: string): readonly string[] => (UUID.test(id) ? [id.toLowerCase()] : wordsOf(id));
 
 /** `wordsOf` for texts that come again and again, such as names of products: the last 10,000 are remembered. */
 export function rememberingWordsOf(): typeof wordsOf {
@@ -33,15 +37,14 @@ export function rememberingWordsOf(): typeof wordsOf {
 /** Found by the whole SKU only, case and all; no word looks like it. */
 export const exactSku = (sku: string): string => `=${sku}`;
 
-/** For `array_to_tsvector(string_to_array(…, ' '))`: each lexeme once, as many of the first as fit. */
-export function lexemes(words: Iterable<string>): string {
+/** What is stored of `words`: each once, as many of the first as fit. */
+export function lexemes(words: Iterable<string>): readonly string[] {
   const distinct = [...new Set(words)];
-  const text = distinct.join(' ');
   // No character takes more than three bytes per UTF-16 unit.
-  if (text.length * 3 <= lexemesBytesMax) return text;
+  if (distinct.reduce((units, word) => units + word.length, 0) * 3 <= lexemesBytesMax) return distinct;
   let bytes = 0;
   const cut = distinct.findIndex((word) => (bytes += Buffer.byteLength(word)) > lexemesBytesMax);
-  return cut < 0 ? text : distinct.slice(0, cut).join(' ');
+  return cut < 0 ? distinct : distinct.slice(0, cut);
 }
 
 /** The tsquery of texts in which each word of `q` begins a word or a part of one. Null: `q` holds no word, nothing matches. */

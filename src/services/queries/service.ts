@@ -4,6 +4,7 @@ import type { Projection } from '#cqrs/projection.ts';
 import type { Database } from '#platform/postgres.ts';
 import { customersReadModel } from './customers.ts';
 import { historyReadModel } from './history.ts';
+import { type LiveParts, liveStreams, type Streams } from './live.ts';
 import { ordersReadModel } from './orders.ts';
 import { paymentsReadModel } from './payments.ts';
 import { productsReadModel } from './products.ts';
@@ -15,6 +16,7 @@ export const queriesSchema = new URL('./schema/', import.meta.url);
 export type ReadModels = {
   readonly projections: readonly Projection[];
   routes(readSide: Pick<QueryRoute, 'caughtUp' | 'positions'>): QueryRoute[];
+  live(parts: LiveParts): Streams;
   /** Hits and misses since the start; entries and bytes now. */
   cacheStats(): CacheStats;
   /**
@@ -49,6 +51,7 @@ export function createReadModels({ database, cacheMb }: { database: Database; ca
           positions: () => readSide.positions(),
         })),
       ),
+    live: (parts) => liveStreams(database, orders.find, parts),
     cacheStats: () => cache.stats(),
     forgetAnswers: () => cache.clear(),
   };

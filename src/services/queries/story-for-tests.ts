@@ -5,7 +5,11 @@ import type { InventoryEvent } from '#contracts/inventory.ts';
 import type { OrderingEvent } from '#contracts/ordering.ts';
 import type { PaymentEvent } from '#contracts/payments.ts';
 import type { Caller, QueryAnswer } from '#contracts/routes.ts';
+import { isEngineError } from '#cqrs/errors.ts';
 import { type RecordedEvent, slotOfStream } from '#cqrs/event-log.ts';
+import { checkpointSchemaFolder } from '#cqrs/postgres-log.ts';
+import { postgresReadStore, readStoreOptions } from '#cqrs/postgres-read-store.ts';
+import type { ReadStore } from '#cqrs/read-store.ts';
 import { type Database, openDatabase } from '#platform/postgres.ts';
 import { testDatabaseUrl } from '../../../tests/database.ts';
 import { createReadModels, queriesSchema, type ReadModels, readsOptions } from './service.ts';
@@ -154,8 +158,8 @@ export type ReadSide = {
 };
 
 export async function readSideForTests(t: TestContext, options: { cacheMb?: number } = {}): Promise<ReadSide> {
-  const url = await testDatabaseUrl(t, [queriesSchema]);
-  const database = openDatabase(url, { applicationName: 'test' });
+  const url = await testDatabaseUrl(t, [checkpointSchemaFolder, queriesSchema]);
+  const database = openDatabase(url, { ...readStoreOptions, applicationName: 'test' });
   const reads = openDatabase(url, { applicationName: 'test reads', ...readsOptions });
   t.after(() => Promise.all([database.end(), reads.end()]));
   return readSideOn(database, { ...options, reads });
@@ -167,6 +171,7 @@ export function readSideOn(
   { cacheMb = 8, reads = database }: { cacheMb?: number; reads?: Database } = {},
 ): ReadSide {
   const models = createReadModels({ database: reads, cacheMb });
+  const apply = applying(postgresReadStore(database), models);
   const routes = models.routes({ caughtUp: async () => true, positions: () => ({}) });
 
   const ask: ReadSide['ask'] = async (url, { params = {}, query = {}, caller = { role: 'operator' } } = {}) => {
@@ -178,7 +183,7 @@ export function readSideOn(
     database,
     models,
     async given(...happened) {
-      for (const { service, events } of batchesOf(happened)) await applyBatch(database, models, service, events);
+      for (const { service, events } of batchesOf(happened)) await apply(service, events);
     },
     ask,
     async see<View>(url: string, request = {}) {
@@ -189,19 +194,29 @@ export function readSideOn(
   };
 }
 
-/** As the consumer does: one transaction for all projections of the service, then what is to be done after it. */
-async function applyBatch(
-  database: Database,
+/** As the consumers do: of two sides on the same rows, the one that was overtaken begins anew. */
+function applying(
+  store: ReadStore,
   models: ReadModels,
-  service: string,
-  events: readonly RecordedEvent[],
-): Promise<void> {
-  const hooks = await database.transaction((sql) =>
-    Promise.all(
-      models.projections.filter((one) => one.services.includes(service)).map((one) => one.apply(service, events, sql)),
-    ),
-  );
-  for (const hook of hooks) hook?.();
+): (service: string, events: readonly RecordedEvent[]) => Promise<void> {
+  const positions = new Map<string, number>();
+  return async function apply(service, events) {
+    const consumer = `batches-of-${service}`;
+    const from = positions.get(consumer) ?? (await store.checkpoints([consumer])).get(consumer)!;
+    const projections = models.projections.filter((one) => one.services.includes(service));
+    try {
+      const hooks = await store.apply([{ consumer, from, to: from + 1 }], (rows) =>
+        Promise.all(projections.map((one) => one.apply(service, events, rows))),
+      );
+      positions.set(consumer, from + 1);
+      for (const hook of hooks) hook?.(store.committed);
+    } catch (error) {
+      positions.delete(consumer);
+      if (!isEngineError(error, 'consumer-fenced')) throw error;
+      models.forgetAnswers();
+      await apply(service, events);
+    }
+  };
 }
 
 function batchesOf(happened: readonly Happened[]): { service: Service; events: RecordedEvent[] }[] {

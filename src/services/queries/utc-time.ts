@@ -1,5 +1,9 @@
 /** Times as answers show them and as the read tables order them: RFC 3339, UTC, milliseconds. */
 
+/** The SQL of a timestamp `column` in that form. */
+export const rfc3339 = (column: string): string =>
+  `to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
+
 const earliest = Date.parse('0001-01-01T00:00:00.000Z');
 const latest = Date.parse('9999-12-31T23:59:59.999Z');
 

@@ -1,0 +1,269 @@
+/** Messages that cannot be applied: what an operator sees of them, and what becomes of them. */
+import assert from 'node:assert/strict';
+import { test, type TestContext } from 'node:test';
+import Value from 'typebox/value';
+import { DeadLetterList, type DeadLetterView, DeadLetterView as DeadLetterSchema } from '#contracts/http.ts';
+import { type Database, openDatabase } from '#platform/postgres.ts';
+import type { DatabaseOwner } from '#platform/settings.ts';
+import { checkInvariants, untilAtRest } from '../invariants.ts';
+import type { DatabaseUrls } from '../running-program.ts';
+import { bearer, jwt, startTestSystem } from '../running-system.ts';
+import { newId, openShop, type Reply, type Shop, until } from '../shop-client.ts';
+
+const ofOrdering = 'inventory-of-ordering';
+const refusal = (constraint: string): string =>
+  `new row for relation "reservations" violates check constraint "${constraint}"`;
+
+type Group = DeadLetterList['groups'][number];
+
+async function groupsOf(shop: Shop, query = ''): Promise<readonly Group[]> {
+  const { status, body } = await shop.get<DeadLetterList>(`/v1/ops/dead-letters${query}`);
+  assert.equal(status, 200, JSON.stringify(body));
+  assert.ok(Value.Check(DeadLetterList, body), JSON.stringify(body));
+  return body.groups;
+}
+
+/** The groups once they are as `awaited` says. */
+const untilGroups = (
+  shop: Shop,
+  what: string,
+  awaited: (groups: readonly Group[]) => boolean,
+): Promise<readonly Group[]> =>
+  until(what, async () => {
+    const groups = await groupsOf(shop);
+    return awaited(groups) ? groups : null;
+  });
+
+const post = <Body>(shop: Shop, path: string, json: object = {}): Promise<Reply<Body>> =>
+  shop.request<Body>('POST', path, { json });
+
+const isReady = async (shop: Shop): Promise<{ status: number; reasons: string[] }> => {
+  const { status, body } = await shop.get<{ reasons: string[] }>('/readyz');
+  return { status, reasons: body.reasons };
+};
+
+async function metric(shop: Shop, name: string, consumer: string): Promise<number> {
+  const { body } = await shop.get<string>('/metrics');
+  return Number(
+    body
+      .split('\n')
+      .find((line) => line.startsWith(`${name}{consumer="${consumer}"}`))
+      ?.split(' ')[1],
+  );
+}
+
+/** The database of a service, beside the system; it is closed before the system stops. */
+function beside(t: TestContext, urls: DatabaseUrls, owner: DatabaseOwner): Database {
+  const database = openDatabase(urls[owner], { applicationName: 'damage', poolMax: 1 });
+  t.after(() => database.end());
+  return database;
+}
+
+/** Writes an event into a log past all rules, as a newer version of the program might have. */
+async function plant(log: Database, stream: string, type: string, data: object): Promise<number> {
+  const [row] = await log.query<{ position: number }>(
+    'plant',
+    `with head as (update log_head set position = position + 1 returning position)
+     insert into events (position, at, version, slot, stream, type, data, origin)
+     select position, now(), 1, 0, $1, $2, $3, '{"actor":"operator","correlationId":"c","causationId":"r"}'
+     from head returning position`,
+    [stream, type, JSON.stringify(data)],
+  );
+  return row!.position;
+}
+
+test('a message that a service cannot take holds up its own order only, and is replayed when that is mended', async (t) => {
+  const system = await startTestSystem(t);
+  const { shop, databaseUrls, providerUrl } = system;
+  const inventory = beside(t, databaseUrls, 'inventory');
+  const { sku, customerId } = await shop.furnish(10);
+  const poison = newId('poison');
+  await inventory.query(
+    'break',
+    `alter table reservations add constraint no_poison check (order_id not like 'poison-%')`,
+  );
+
+  await shop.place({ orderId: poison, customerId, sku, quantity: 2 });
+  await shop.cancel(poison);
+  const others = await Promise.all([1, 2, 3].map(() => shop.place({ customerId, sku })));
+  for (const order of others) assert.equal((await shop.waitFinal(order)).status, 'completed');
+
+  const groups = await untilGroups(
+    shop,
+    'its attempts are used up',
+    (found) => found.length === 2 && found.every(({ items }) => items.every(({ state }) => state === 'parked')),
+  );
+  const [failed, queued] = [groups[0]!, groups[1]!];
+  assert.deepEqual(
+    [failed.cause, failed.consumer, failed.messages, failed.streams],
+    [refusal('no_poison'), ofOrdering, 1, 1],
+  );
+  const [letter] = failed.items;
+  assert.deepEqual(
+    [letter!.stream, letter!.type, letter!.attempts, letter!.eventId],
+    [`order-${poison}`, 'OrderPlaced', 5, `ordering-0-${letter!.position}`],
+  );
+  assert.equal(letter!.id, `${ofOrdering}-${letter!.position}`);
+  assert.deepEqual([queued.cause, queued.items[0]!.type], ['queued-behind', 'OrderCancelled']);
+  assert.deepEqual(await isReady(shop), { status: 200, reasons: [] });
+  assert.equal(await metric(shop, 'twofold_parked_messages', ofOrdering), 2);
+  assert.equal(await metric(shop, 'twofold_consumer_paused', ofOrdering), 0);
+
+  // Not mended yet: it stays, and says that it was tried again.
+  const early = await post<{ messages: number }>(shop, `/v1/ops/dead-letters/${letter!.id}/retry`);
+  assert.deepEqual([early.status, early.body], [202, { messages: 2 }]);
+  await untilGroups(shop, 'it was tried', ([group]) => group!.items[0]!.attempts === 6);
+
+  await inventory.query('mend', 'alter table reservations drop constraint no_poison');
+  const again = await post<{ messages: number }>(shop, '/v1/ops/dead-letters/retry', { cause: refusal('no_poison') });
+  assert.deepEqual([again.status, again.body], [202, { messages: 2 }]);
+  await untilGroups(shop, 'nothing is parked', (found) => found.length === 0);
+  await untilAtRest(databaseUrls);
+  assert.deepEqual(await checkInvariants(databaseUrls, providerUrl), []);
+});
+
+test('an event that this version does not know waits in every service that listens, until it is discarded', async (t) => {
+  const system = await startTestSystem(t, { settings: { jwt, customerRequestsPerMinute: 0 } });
+  const { shop, address, databaseUrls } = system;
+  const ordering = beside(t, databaseUrls, 'ordering');
+  const { customerId } = await shop.furnish(1);
+  const order = newId('order');
+  const position = await plant(ordering, `order-${order}`, 'OrderGiftWrapped', { orderId: order });
+  await untilGroups(shop, 'it is parked', (found) => found.length >= 2);
+
+  const groups = (await groupsOf(shop)).filter(({ consumer }) => !consumer.includes('.'));
+  assert.deepEqual(
+    groups.map(({ consumer, cause, messages }) => [consumer, cause, messages]),
+    [
+      [ofOrdering, 'unknown-type', 1],
+      ['payments-of-ordering', 'unknown-type', 1],
+    ],
+  );
+  const id = `${ofOrdering}-${position}`;
+  assert.match(groups[0]!.items[0]!.detail, /OrderGiftWrapped/);
+
+  await t.test('page by page', async () => {
+    const pages: string[] = [];
+    let cursor = '';
+    do {
+      const { body } = await shop.get<DeadLetterList>(`/v1/ops/dead-letters?limit=1${cursor}`);
+      pages.push(...body.groups.map(({ consumer }) => consumer));
+      cursor = body.nextCursor === null ? '' : `&cursor=${body.nextCursor}`;
+    } while (cursor !== '');
+    assert.deepEqual(pages, [...new Set(pages)].sort());
+    assert.ok(pages.includes(ofOrdering) && pages.includes('payments-of-ordering'));
+    const wrong = await shop.get('/v1/ops/dead-letters?cursor=abc');
+    assert.deepEqual([wrong.status, wrong.body.code], [400, 'malformed-cursor']);
+    assert.deepEqual(
+      (await groupsOf(shop, `?consumer=${ofOrdering}&cause=unknown-type`)).map(({ consumer }) => consumer),
+      [ofOrdering],
+    );
+    assert.deepEqual(await groupsOf(shop, '?cause=nothing'), []);
+  });
+
+  await t.test('what is still not known stays', async () => {
+    assert.equal((await post<unknown>(shop, '/v1/ops/dead-letters/retry', { consumer: ofOrdering })).status, 202);
+    await untilGroups(shop, 'it was tried', (found) => found[0]!.items[0]!.attempts === 2);
+  });
+
+  await t.test('for operators only', async () => {
+    const customer = openShop(address, await bearer('customer', customerId));
+    for (const [method, path] of [
+      ['GET', '/v1/ops/dead-letters'],
+      ['POST', `/v1/ops/dead-letters/${id}/retry`],
+      ['POST', '/v1/ops/dead-letters/retry'],
+      ['POST', `/v1/ops/dead-letters/${id}/discard`],
+      ['POST', `/v1/ops/consumers/${ofOrdering}/pause`],
+      ['POST', `/v1/ops/consumers/${ofOrdering}/resume`],
+    ] as const) {
+      const json = method === 'GET' ? {} : { json: { reason: 'none of my business' } };
+      const { status, body } = await customer.request(method, path, json);
+      assert.deepEqual([status, body.code], [403, 'forbidden'], path);
+    }
+  });
+
+  await t.test('a reason is required, recorded and shown', async () => {
+    assert.equal((await post(shop, `/v1/ops/dead-letters/${id}/discard`)).status, 400);
+    const reason = 'gifts are wrapped by hand';
+    const given = await post<DeadLetterView>(shop, `/v1/ops/dead-letters/${id}/discard`, { reason });
+    assert.equal(given.status, 200, JSON.stringify(given.body));
+    assert.ok(Value.Check(DeadLetterSchema, given.body), JSON.stringify(given.body));
+    assert.deepEqual([given.body.state, given.body.reason, given.body.decidedBy], ['discarded', reason, 'operator']);
+    const later = await post<DeadLetterView>(shop, `/v1/ops/dead-letters/${id}/discard`, { reason: 'another' });
+    assert.deepEqual([later.status, later.body.reason], [200, reason]);
+    const [record] = await groupsOf(shop, '?state=discarded');
+    assert.deepEqual(record!.items, [given.body]);
+    assert.ok((await groupsOf(shop)).every(({ consumer }) => consumer !== ofOrdering));
+    const gone = await post<{ code: string }>(shop, `/v1/ops/dead-letters/${id}/retry`);
+    assert.deepEqual([gone.status, gone.body.code], [404, 'dead-letter-not-found']);
+    const never = await post<{ code: string }>(shop, '/v1/ops/dead-letters/nobody-1/discard', { reason });
+    assert.deepEqual([never.status, never.body.code], [404, 'dead-letter-not-found']);
+  });
+});
+
+test('a service that can take no message at all pauses, says so, and goes on by itself', async (t) => {
+  const system = await startTestSystem(t);
+  const { shop, databaseUrls, providerUrl } = system;
+  const inventory = beside(t, databaseUrls, 'inventory');
+  const { sku, customerId } = await shop.furnish(20);
+  await inventory.query('break', 'alter table reservations add constraint broken check (false) not valid');
+  const orders = await Promise.all(Array.from({ length: 8 }, () => shop.place({ customerId, sku })));
+
+  const { reasons } = await until('it is not ready', async () => {
+    const ready = await isReady(shop);
+    return ready.status === 503 && ready.reasons.some((reason) => reason.includes('paused')) ? ready : null;
+  });
+  assert.match(
+    reasons.join(),
+    /inventory-of-ordering has been failing since .*: paused: 5 streams in a row .*"broken"/,
+  );
+  assert.equal(await metric(shop, 'twofold_consumer_paused', ofOrdering), 1);
+  assert.equal(await metric(shop, 'twofold_parked_messages', ofOrdering), 0);
+  assert.deepEqual(await groupsOf(shop), []);
+
+  await inventory.query('mend', 'alter table reservations drop constraint broken');
+  for (const order of orders) assert.equal((await shop.waitFinal(order)).status, 'completed');
+  assert.deepEqual(await isReady(shop), { status: 200, reasons: [] });
+  assert.deepEqual(await groupsOf(shop), []);
+  await untilAtRest(databaseUrls);
+  assert.deepEqual(await checkInvariants(databaseUrls, providerUrl), []);
+});
+
+test('an operator pauses a consumer and has it go on, also from another process', async (t) => {
+  const commands = await startTestSystem(t, { services: ['catalog', 'ordering', 'inventory', 'payments'] });
+  const queries = await startTestSystem(t, { services: ['queries'], beside: commands });
+  const [near, far] = [commands.shop, queries.shop];
+  const inventory = beside(t, commands.databaseUrls, 'inventory');
+  const { sku, customerId } = await near.furnish(10);
+  const waitFinal = (order: string) => far.waitFinal(order);
+  assert.equal((await waitFinal(await near.place({ customerId, sku }))).status, 'completed');
+
+  const paused = await post<object>(near, `/v1/ops/consumers/${ofOrdering}/pause`);
+  assert.deepEqual([paused.status, paused.body], [200, { consumer: ofOrdering, paused: true }]);
+  await until('it is paused', async () =>
+    (await metric(near, 'twofold_consumer_paused', ofOrdering)) === 1 ? true : null,
+  );
+  assert.deepEqual(await isReady(near), { status: 200, reasons: [] });
+  const order = await near.place({ customerId, sku });
+  const [held] = await inventory.query<{ count: number }>('held', 'select count(*) from reservations');
+  assert.equal(held!.count, 1);
+  const resumed = await post<object>(far, `/v1/ops/consumers/${ofOrdering}/resume`);
+  assert.deepEqual([resumed.status, resumed.body], [200, { consumer: ofOrdering, paused: false }]);
+  assert.equal((await waitFinal(order)).status, 'completed');
+
+  const unknown = await post<{ code: string }>(near, '/v1/ops/consumers/nobody/pause');
+  assert.deepEqual([unknown.status, unknown.body.code], [404, 'consumer-not-found']);
+
+  await t.test('a message is retried from another process', async () => {
+    await inventory.query(
+      'break',
+      `alter table reservations add constraint no_poison check (order_id not like 'poison-%')`,
+    );
+    const poison = newId('poison');
+    await near.place({ orderId: poison, customerId, sku });
+    await untilGroups(far, 'it is parked', ([group]) => group?.items[0]?.state === 'parked');
+    await inventory.query('mend', 'alter table reservations drop constraint no_poison');
+    assert.equal((await post<unknown>(far, '/v1/ops/dead-letters/retry')).status, 202);
+    assert.equal((await waitFinal(poison)).status, 'completed');
+  });
+});
