@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { type AddressInfo, connect, createServer } from 'node:net';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
+import { Worker } from 'node:worker_threads';
 import Type from 'typebox';
 import { type Database, openDatabase } from '#platform/postgres.ts';
 import { testDatabase, testDatabaseUrl } from '../../tests/database.ts';
@@ -141,6 +142,61 @@ test('a log that does not answer is unavailable after its time-out', async (t) =
   blocker.release();
 });
 
+test('a process that is stopped while it appends alone holds up the others no longer than its time-out', async (t) => {
+  const url = await testDatabaseUrl(t, logSchemaFolders);
+  const database = openDatabase(url, { applicationName: 'not stopped' });
+  const modules = {
+    log: import.meta.resolve('./postgres-log.ts'),
+    postgres: import.meta.resolve('#platform/postgres.ts'),
+  };
+  const stopped = new Worker(
+    `const { workerData, parentPort } = require('node:worker_threads');
+     void (async () => {
+       const { openDatabase } = await import(workerData.postgres);
+       const { openPostgresLog } = await import(workerData.log);
+       const database = openDatabase(workerData.url, { applicationName: 'stopped' });
+       const log = await openPostgresLog({ database, source: 'orders.0', appendTimeoutMs: 500 });
+       await log.appendAlone([], () => {
+         parentPort.postMessage('stopped');
+         // As SIGSTOP does it: it stands still, with its transaction open.
+         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20_000);
+         process.exit(1);
+       });
+     })();`,
+    { eval: true, workerData: { ...modules, url } },
+  );
+  const holdsTheHead = once(stopped, 'message');
+  const other = await openPostgresLog({ database, source: 'orders.0', appendTimeoutMs: 10_000 });
+  t.after(async () => {
+    await stopped.terminate();
+    other.close();
+    await database.end();
+  });
+  await holdsTheHead;
+  assert.ok('appended' in (await other.append(one('order-b'))));
+});
+
+test('a state that no answer comes for is asked for elsewhere, and unavailable after the time-out', async (t) => {
+  const direct = await testDatabase(t, logSchemaFolders);
+  const proxy = await lossyProxy(t, direct);
+  const database = openDatabase(proxy.url, { applicationName: 'behind a proxy' });
+  const log = await openPostgresLog({ database, source: 'orders.0', appendTimeoutMs: 500 });
+  t.after(() => {
+    proxy.cut();
+    log.close();
+    return database.end();
+  });
+  await log.append(one('order-a'));
+  await log.load(['order-a']);
+  proxy.swallow(true);
+  await assert.rejects(log.load(['order-a']), { code: 'log-unavailable' });
+  proxy.swallow(false);
+  assert.deepEqual(
+    (await log.load(['order-a'])).map((row) => row.version),
+    [1],
+  );
+});
+
 test('a hole in the log is noticed by its reader', async (t) => {
   const log = await openLog(t);
   for (const id of ['a', 'b', 'c']) await log.append(one(`order-${id}`));
@@ -231,7 +287,7 @@ async function breakConnections(database: Database): Promise<void> {
 async function lossyProxy(
   t: TestContext,
   database: Database,
-): Promise<{ url: string; loseNextAnswer(): void; lost(): number }> {
+): Promise<{ url: string; loseNextAnswer(): void; lost(): number; swallow(all: boolean): void; cut(): void }> {
   const [row] = await database.query<{ folder: string; port: string; name: string; user: string }>(
     'where',
     `select current_setting('unix_socket_directories') as folder, current_setting('port') as port,
@@ -240,10 +296,14 @@ async function lossyProxy(
   const { folder, port, name, user } = row!;
   let losing = false;
   let lost = 0;
+  let swallowing = false;
+  const clients = new Set<Socket>();
   const server = createServer((client) => {
+    clients.add(client);
     const upstream = connect(`${folder.replaceAll('"', '')}/.s.PGSQL.${port}`);
     client.pipe(upstream);
     upstream.on('data', (chunk) => {
+      if (swallowing) return;
       if (!losing) return void client.write(chunk);
       losing = false;
       lost += 1;
@@ -261,5 +321,7 @@ async function lossyProxy(
     url: `postgresql://${user}@127.0.0.1:${(server.address() as AddressInfo).port}/${name}`,
     loseNextAnswer: () => void (losing = true),
     lost: () => lost,
+    swallow: (all) => void (swallowing = all),
+    cut: () => clients.forEach((client) => client.destroy()),
   };
 }

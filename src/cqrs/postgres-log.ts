@@ -45,7 +45,7 @@ const wakeEveryMs = 20;
 const retryPauseMs = 50;
 
 /** What is worth another try, by SQLSTATE: the transaction was rolled back through no fault of its own. */
-const transientStates = new Set(['40001', '40P01', '55P03', '57014', '53300']);
+const transientStates = new Set(['40001', '40P01', '55P03', '57014', '53300', '25P03']);
 
 /** The folders of SQL that a log's database needs, in order. */
 export const logSchemaFolders = [
@@ -91,7 +91,12 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
 
   async function openWriter(): Promise<PinnedConnection> {
     const pinned = await database.pin();
-    await pinned.query('limit', `select set_config('statement_timeout', $1, false)`, [String(appendTimeoutMs)]);
+    // The second for a process that is stopped while it appends alone: it would hold the head's lock for as long.
+    await pinned.query(
+      'limit',
+      `select set_config('statement_timeout', $1, false), set_config('idle_in_transaction_session_timeout', $1, false)`,
+      [String(appendTimeoutMs)],
+    );
     return pinned;
   }
 
@@ -127,7 +132,11 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
     let inDoubt: AppendBatch | null = null;
     for (;;) {
       try {
-        const connection = await (writer ??= openWriter().catch(forgetWriter));
+        const connection = await within(
+          ports,
+          giveUpAt - ports.elapsed(),
+          (writer ??= openWriter().catch(forgetWriter)),
+        );
         const left = giveUpAt - ports.elapsed();
         const doubtful = inDoubt;
         const committedAt = doubtful === null ? null : await within(ports, left, findCommitted(connection, doubtful));
@@ -154,7 +163,7 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
     const giveUpAt = ports.elapsed() + appendTimeoutMs;
     for (;;) {
       try {
-        return await ask();
+        return await within(ports, giveUpAt - ports.elapsed(), ask());
       } catch (error) {
         if (!(error instanceof DatabaseUnavailable)) throw error;
         if (ports.elapsed() > giveUpAt) throw unavailable(error);
