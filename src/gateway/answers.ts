@@ -69,8 +69,13 @@ function finish(
   // Before the hijack: a header that cannot be written still becomes a 500.
   reply.raw.writeHead(status, headers);
   reply.hijack();
-  reply.raw.end(body);
+  // The same bytes, but as a text: they leave together with the head, as one piece instead of two.
+  if (Buffer.isBuffer(body) && body.length <= onePieceBytesMax) reply.raw.end(body.toString('latin1'), 'latin1');
+  else reply.raw.end(body);
 }
+
+/** Up to this size it is cheaper to copy a body than to send it beside its head. */
+const onePieceBytesMax = 16_384;
 
 type Members = { readonly [member: string]: unknown };
 

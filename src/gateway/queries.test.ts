@@ -14,6 +14,14 @@ test('a read answers the bytes as they are, with tag, token and how to keep them
   assert.deepEqual(decodeToken(answer.headers.get('consistency-token')!), { 'things.0': 1 });
 });
 
+test('bytes beyond ASCII arrive as they are, in a short answer and in a long one', async (t) => {
+  const { things, call } = await gatewayFor(t);
+  for (const name of ['Tür 門 🚪', 'ü門🚪'.repeat(3_000)]) {
+    things.stored.set('t1', { name, version: 1 });
+    assert.equal((await call('GET', '/v1/things/t1')).json.name, name);
+  }
+});
+
 test('what the client has is not sent again', async (t) => {
   const { call } = await gatewayFor(t);
   await call('PUT', '/v1/things/t1', {}, '{"name":"a"}');
