@@ -2,7 +2,7 @@
  * The system, put together: opens databases and logs, starts the services that this process carries,
  * and mounts their routes on the gateway. Which services these are is a setting; no service knows.
  */
-import type { QueryRoute, Route } from '#contracts/routes.ts';
+import type { Route } from '#contracts/routes.ts';
 import { publishedEvents } from '#contracts/event-types.ts';
 import type { CommandServiceName, Service, ServiceParts } from '#contracts/service.ts';
 import { type CommandBus, createCommandBus } from '#cqrs/command-bus.ts';
@@ -32,7 +32,13 @@ import { inventorySchema, startInventory } from '#services/inventory/service.ts'
 import { orderingSchema, startOrdering } from '#services/ordering/service.ts';
 import { createProviderClient } from '#services/payments/provider-client.ts';
 import { paymentsSchema, startPayments } from '#services/payments/service.ts';
-import { createReadModels, queriesSchema, type ReadModels, readsOptions } from '#services/queries/service.ts';
+import {
+  createReadModels,
+  queriesSchema,
+  type ReadModels,
+  readsOptions,
+  type ReadSide,
+} from '#services/queries/service.ts';
 import { seedDemoData } from './demo-data.ts';
 
 export type ServiceName = DatabaseOwner;
@@ -301,11 +307,20 @@ function startReadSide(
 }
 
 /** How far the read side has come: what answers and streams show. */
-function whatIsShown(readSide: readonly Consumer[]): Pick<QueryRoute, 'caughtUp' | 'positions'> {
+function whatIsShown(readSide: readonly Consumer[]): ReadSide {
   const followed = new Map(readSide.map((consumer) => [consumer.source, consumer.progress]));
   let shown: Positions = {};
   return {
     caughtUp: (positions, waitMs) => reachAll(positions, followed, waitMs),
+    parked(streams, positions) {
+      for (const { name, source, firstParked } of readSide) {
+        for (const stream of streams) {
+          const position = firstParked(stream);
+          if (position !== null && position <= (positions[source] ?? 0)) return `${name}-${position}`;
+        }
+      }
+      return null;
+    },
     // The same object while nothing has changed: the token made of it is made once.
     positions() {
       if (readSide.some((consumer) => shown[consumer.source] !== consumer.progress.position)) {

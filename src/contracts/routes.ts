@@ -64,6 +64,8 @@ export type QueryRoute = RouteBase & {
   readonly query?: TSchema;
   read(request: QueryRequest<never, never>): QueryAnswer | Promise<QueryAnswer>;
   caughtUp(positions: Positions, waitMs: number): Promise<boolean>;
+  /** The dead letter for which the answer would not include `positions`, or null. To be asked once they are reached. */
+  heldBack?(params: never, positions: Positions): string | null;
   /** What the read side has applied: the token of what an answer shows. Taken before the read. */
   positions(): Positions;
 };

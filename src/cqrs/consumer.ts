@@ -22,6 +22,8 @@ export type Consumer = {
   paused(): string | null;
   /** How many messages are parked, as far as known. */
   parked(): number;
+  /** Where the first message of `stream` that is parked stands; null: none is. Known before `progress` has passed it. */
+  firstParked(stream: string): number | null;
   /** Has it look at once at what operators have decided, and try at once what it has been failing on. */
   wake(): void;
   /** Stops after the batch under way. */
@@ -48,6 +50,7 @@ export function startConsumer(options: {
   /** Of a consumer that parks what it cannot apply. */
   paused?(): string | null;
   parked?(): number;
+  firstParked?(stream: string): { readonly position: number } | undefined;
   wake?(): void;
 }): Consumer {
   const { ports } = options;
@@ -95,6 +98,7 @@ export function startConsumer(options: {
     trouble: () => trouble,
     paused: () => options.paused?.() ?? null,
     parked: () => options.parked?.() ?? 0,
+    firstParked: (stream) => options.firstParked?.(stream)?.position ?? null,
     wake,
     async stop() {
       stopping.abort();

@@ -58,6 +58,8 @@ export type ParkingSteps = {
   paused(): string | null;
   /** How many messages wait, as far as known. */
   parked(): number;
+  /** The first message of a stream that waits, as far as known. */
+  firstParked(stream: string): ParkedMessage | undefined;
   /** Has the next step look at what operators have decided. */
   wake(): void;
 };
@@ -361,6 +363,7 @@ export function createParking(options: ParkingOptions): ParkingSteps {
     step,
     paused: () => pausedBy ?? pausedBecause,
     parked: () => waiting.size,
+    firstParked: (stream) => waiting.headOf(stream),
     wake: () => woken.abort(),
   };
 }

@@ -26,7 +26,15 @@ export function queryHandler(route: QueryRoute, consistency: Consistency): Handl
     known: EntityTags | undefined,
   ): Promise<void> {
     const token = requestToken(request)!;
-    if (await consistency.reached(request, reply, route, token)) await read(request, reply, known);
+    if (!(await consistency.reached(request, reply, route, token))) return;
+    const deadLetter = route.heldBack?.(request.params as never, token) ?? null;
+    if (deadLetter === null) return read(request, reply, known);
+    answerProblem(
+      request,
+      reply,
+      'read-model-behind',
+      `What the Consistency-Token names could not be applied yet: dead letter ${deadLetter} waits for an operator.`,
+    );
   }
 
   return (request, reply) => {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import Value from 'typebox/value';
 import { DeadLetterList, type DeadLetterView, DeadLetterView as DeadLetterSchema } from '#contracts/http.ts';
+import { encodeToken } from '#cqrs/consistency-token.ts';
 import { type Database, openDatabase } from '#platform/postgres.ts';
 import type { DatabaseOwner } from '#platform/settings.ts';
 import { checkInvariants, untilAtRest } from '../invariants.ts';
@@ -60,14 +61,14 @@ function beside(t: TestContext, urls: DatabaseUrls, owner: DatabaseOwner): Datab
 }
 
 /** Writes an event into a log past all rules, as a newer version of the program might have. */
-async function plant(log: Database, stream: string, type: string, data: object): Promise<number> {
+async function plant(log: Database, stream: string, type: string, data: object, version = 1): Promise<number> {
   const [row] = await log.query<{ position: number }>(
     'plant',
     `with head as (update log_head set position = position + 1 returning position)
      insert into events (position, at, version, slot, stream, type, data, origin)
-     select position, now(), 1, 0, $1, $2, $3, '{"actor":"operator","correlationId":"c","causationId":"r"}'
+     select position, now(), $4, 0, $1, $2, $3, '{"actor":"operator","correlationId":"c","causationId":"r"}'
      from head returning position`,
-    [stream, type, JSON.stringify(data)],
+    [stream, type, JSON.stringify(data), version],
   );
   return row!.position;
 }
@@ -126,9 +127,11 @@ test('an event that this version does not know waits in every service that liste
   const system = await startTestSystem(t, { settings: { jwt, customerRequestsPerMinute: 0 } });
   const { shop, address, databaseUrls } = system;
   const ordering = beside(t, databaseUrls, 'ordering');
-  const { customerId } = await shop.furnish(1);
-  const order = newId('order');
-  const position = await plant(ordering, `order-${order}`, 'OrderGiftWrapped', { orderId: order });
+  const { customerId, sku } = await shop.furnish(2);
+  const [order, other] = [newId('order'), newId('order')];
+  for (const orderId of [order, other]) await shop.place({ orderId, customerId, sku });
+  await untilAtRest(databaseUrls);
+  const position = await plant(ordering, `order-${order}`, 'OrderGiftWrapped', { orderId: order }, 4);
   await untilGroups(shop, 'it is parked', (found) => found.length >= 2);
 
   const groups = (await groupsOf(shop)).filter(({ consumer }) => !consumer.includes('.'));
@@ -141,6 +144,19 @@ test('an event that this version does not know waits in every service that liste
   );
   const id = `${ofOrdering}-${position}`;
   assert.match(groups[0]!.items[0]!.detail, /OrderGiftWrapped/);
+
+  await t.test('what it keeps from being shown is not passed off as shown', async () => {
+    const headers = { 'consistency-token': encodeToken({ 'ordering.0': position }), prefer: 'wait=5' };
+    for (const path of ['', '/history', '/payments']) {
+      const { status, body } = await shop.request('GET', `/v1/orders/${order}${path}`, { headers });
+      assert.deepEqual([status, body.code], [503, 'read-model-behind'], path);
+      assert.match(body.detail, new RegExp(`projections-of-ordering\\.0-${position}`));
+      assert.equal((await shop.get(`/v1/orders/${order}${path}`)).status, 200, 'without a token');
+      assert.equal((await shop.request('GET', `/v1/orders/${other}${path}`, { headers })).status, 200);
+    }
+    const earlier = { 'consistency-token': encodeToken({ 'ordering.0': position - 1 }) };
+    assert.equal((await shop.request('GET', `/v1/orders/${order}`, { headers: earlier })).status, 200);
+  });
 
   await t.test('page by page', async () => {
     const pages: string[] = [];

@@ -29,6 +29,7 @@ export function customersReadModel(
         audience: 'customer',
         tag: 'customers',
         params: CustomerParams,
+        streams: ({ customerId }: CustomerParams) => [`customer-${customerId}`],
         answers: { 200: CustomerView },
         read: async ({ params, caller }: QueryRequest<CustomerParams>) =>
           (await find(params.customerId, caller)) ?? customerNotFound(params.customerId),

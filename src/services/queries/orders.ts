@@ -39,6 +39,7 @@ export function ordersReadModel(
         audience: 'customer',
         tag: 'orders',
         params: OrderParams,
+        streams: ({ orderId }: OrderParams) => [`order-${orderId}`],
         answers: { 200: OrderView },
         read: async ({ params, caller }: QueryRequest<OrderParams>) =>
           (await find(params.orderId, caller)) ?? orderNotFound(params.orderId),

@@ -26,6 +26,7 @@ export function productsReadModel(database: Database, cache: ResourceCache): Rea
         audience: 'customer',
         tag: 'products',
         params: SkuParams,
+        streams: ({ sku }: SkuParams) => [`product-${sku}`, `stock-${sku}`],
         answers: { 200: ProductView },
         async read({ params: { sku } }: QueryRequest<SkuParams>) {
           const product = await cache.read(cacheKey(sku), () => readProduct(database, sku));

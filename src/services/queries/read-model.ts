@@ -4,7 +4,10 @@ import type { Refusal } from '#cqrs/decider.ts';
 import { entityOf, type RecordedEvent } from '#cqrs/event-log.ts';
 import type { Caller, QueryRoute } from '#contracts/routes.ts';
 
-export type Query = Omit<QueryRoute, 'caughtUp' | 'positions'>;
+export type Query = Omit<QueryRoute, 'caughtUp' | 'positions' | 'heldBack'> & {
+  /** The streams of the one entity that the answer shows. */
+  streams?(params: never): readonly string[];
+};
 
 export type ReadModel = { readonly projection: Projection; readonly queries: readonly Query[] };
 

@@ -1,5 +1,6 @@
 /** The queries service: the list of its read models, and how they hang together. */
 import type { QueryRoute } from '#contracts/routes.ts';
+import type { Positions } from '#cqrs/consistency-token.ts';
 import type { Projection } from '#cqrs/projection.ts';
 import type { Database } from '#platform/postgres.ts';
 import { customersReadModel } from './customers.ts';
@@ -13,9 +14,15 @@ import { salesReadModel } from './sales.ts';
 
 export const queriesSchema = new URL('./schema/', import.meta.url);
 
+/** How far the read models are, as their queries tell it. */
+export type ReadSide = Pick<QueryRoute, 'caughtUp' | 'positions'> & {
+  /** The dead letter that keeps one of `streams` from showing `positions`, or null. */
+  parked(streams: readonly string[], positions: Positions): string | null;
+};
+
 export type ReadModels = {
   readonly projections: readonly Projection[];
-  routes(readSide: Pick<QueryRoute, 'caughtUp' | 'positions'>): QueryRoute[];
+  routes(readSide: ReadSide): QueryRoute[];
   live(parts: LiveParts): Streams;
   /** Hits and misses since the start; entries and bytes now. */
   cacheStats(): CacheStats;
@@ -45,8 +52,9 @@ export function createReadModels({ database, cacheMb }: { database: Database; ca
     projections: models.map((model) => model.projection),
     routes: (readSide) =>
       models.flatMap((model) =>
-        model.queries.map((query) => ({
+        model.queries.map(({ streams, ...query }) => ({
           ...query,
+          heldBack: (params: never, positions: Positions) => readSide.parked(streams?.(params) ?? [], positions),
           caughtUp: (positions, waitMs) => readSide.caughtUp(positions, waitMs),
           positions: () => readSide.positions(),
         })),

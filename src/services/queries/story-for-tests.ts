@@ -172,7 +172,7 @@ export function readSideOn(
 ): ReadSide {
   const models = createReadModels({ database: reads, cacheMb });
   const apply = applying(postgresReadStore(database), models);
-  const routes = models.routes({ caughtUp: async () => true, positions: () => ({}) });
+  const routes = models.routes({ caughtUp: async () => true, positions: () => ({}), parked: () => null });
 
   const ask: ReadSide['ask'] = async (url, { params = {}, query = {}, caller = { role: 'operator' } } = {}) => {
     const route = routes.find((one) => one.url === url);
