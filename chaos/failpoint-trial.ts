@@ -81,11 +81,25 @@ async function surviveProgram(
   const since = performance.now();
   const load = startLoad({ shop: () => program.shop, ...(rival === undefined ? {} : { rival }) });
   ending.after(() => load.abandon());
+  const rebuilds = plan.TWOFOLD_FAILPOINT.startsWith('rebuild-');
+  if (rebuilds) await startRebuild(program, load);
   await death(plan, program);
   const diedAfterMs = performance.now() - since;
   const [next, restartMs] = await timed(() => startTestProgram(ending, dataDir, env));
   program = next;
+  if (rebuilds) await startRebuild(program, load);
   return { diedAfterMs, restartMs, ...(await rest(program, load)) };
+}
+
+/** Of all read models, with some orders to read; whoever was killed before has left what it has. */
+async function startRebuild({ shop }: TestProgram, load: Load): Promise<void> {
+  const enough = load.settled() + ordersAfter;
+  await until('there are orders to rebuild', async () => (load.settled() >= enough ? true : null), moreOrdersTimeoutMs);
+  // The one that was killed is given up once it has not been heard of for a while.
+  await until('a rebuild has started', async () => {
+    const { status } = await shop.request('POST', '/v1/ops/projections/all/rebuild', { json: {} });
+    return status === 202 ? true : null;
+  });
 }
 
 /** A second process that writes into the catalogue's log: the first has to decide alone now and then. */

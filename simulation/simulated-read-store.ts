@@ -35,6 +35,9 @@ export function simulatedReadStore(options: {
     parked: rows.parked,
     committed: (table, key) => rows.committed(table, key),
 
+    takeOver: (readModels) => rows.takeOver(readModels),
+    assertCurrent: (consumers) => rows.assertCurrent(consumers),
+
     async checkpoints(consumers) {
       await travel('ask checkpoints');
       return rows.checkpoints(consumers);

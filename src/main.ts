@@ -53,6 +53,7 @@ Examples:
   twofold serve ordering queries         two of the services, on databases that exist
   twofold token --role operator --sub me a token to call with, once a key is configured
   twofold import orders.csv.gz           real invoices as orders
+  twofold rebuild orders                 a read model of a running system, anew from its events
 
 Settings are environment variables, or lines of a file .env in this folder; see docs/settings.md.`,
     );
@@ -111,6 +112,7 @@ Examples:
   // Only where it may be needed: the others start faster without it.
   if (!['up', 'serve', 'token'].includes(argv[2] ?? '')) {
     program.addCommand((await import('./import/command.ts')).importCommand());
+    program.addCommand((await import('./operator/rebuild-command.ts')).rebuildCommand());
   }
   for (const command of [program, ...program.commands]) command.exitOverride();
   await program.parseAsync(argv);

@@ -20,7 +20,9 @@ import type { ReadStore } from '#cqrs/read-store.ts';
 import { createLiveStreams } from '#gateway/live-streams.ts';
 import { startGateway } from '#gateway/server.ts';
 import { deadLetterRoutes, type DeadLettersOptions } from '#operations/dead-letters.ts';
+import { createJobs, jobRoute } from '#operations/jobs.ts';
 import { createMetrics } from '#operations/metrics.ts';
+import { createRebuilds, type Rebuilds } from '#operations/rebuilds.ts';
 import { assertDurable } from '#platform/embedded-postgres.ts';
 import type { Logger } from '#platform/logger.ts';
 import { systemPorts } from '#platform/ports.ts';
@@ -38,6 +40,7 @@ import {
   type ReadModels,
   readsOptions,
   type ReadSide,
+  rebuildInThread,
 } from '#services/queries/service.ts';
 import { seedDemoData } from './demo-data.ts';
 
@@ -153,6 +156,9 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
     stops.push(() => Promise.all(readSide.map((consumer) => consumer.stop())));
     stops.push(forgetOldKeys(databases, logs, settings.idempotencyRetentionHours, reportTrouble));
 
+    const rebuilds =
+      readModels === null ? null : openRebuilds(options, databases, readModels, readSide, stops, reportTrouble);
+
     const shown = whatIsShown(readSide);
     const live = readModels?.live({
       ...shown,
@@ -166,6 +172,7 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
       ...(readModels?.routes(shown) ?? []),
       ...(live?.routes ?? []),
       ...deadLetterRoutes(parkedIn(databases, consumers)),
+      ...(rebuilds?.routes ?? []),
     ];
     const liveStreams = createLiveStreams({
       streamsMax: settings.liveStreamsMax,
@@ -304,6 +311,52 @@ function startReadSide(
       reportTrouble,
     }),
   );
+}
+
+/** Rebuilds of read models, beginning with those that an older version of this program has made. */
+function openRebuilds(
+  options: SystemOptions,
+  databases: ReadonlyMap<ServiceName, Database>,
+  { projections }: ReadModels,
+  readSide: readonly Consumer[],
+  stops: (() => Promise<unknown> | void)[],
+  reportTrouble: (who: string, error: unknown) => void,
+): Pick<Rebuilds, 'routes'> {
+  const database = databases.get('queries')!;
+  const jobs = createJobs(database, {
+    ports: systemPorts,
+    reportTrouble: (job, error) => options.logger.warn({ err: error, job }, 'a job has failed'),
+  });
+  const rebuilds = createRebuilds({
+    database,
+    projections,
+    consumers: readSide,
+    jobs,
+    ports: systemPorts,
+    rebuild: (wanted, tell, signal) =>
+      rebuildInThread(
+        {
+          ...wanted,
+          databaseUrl: options.databaseUrl('queries'),
+          logs: listensTo.queries.map((service) => ({
+            service,
+            source: sourceOf(service),
+            databaseUrl: options.databaseUrl(service),
+          })),
+        },
+        tell,
+        signal,
+      ),
+  });
+  const stopping = new AbortController();
+  const upToDate = rebuilds
+    .bringUpToDate(stopping.signal)
+    .catch((error: unknown) => reportTrouble('read models', error));
+  stops.push(async () => {
+    stopping.abort();
+    await Promise.all([jobs.stop(), upToDate]);
+  });
+  return { routes: [...rebuilds.routes, jobRoute(jobs)] };
 }
 
 /** How far the read side has come: what answers and streams show. */

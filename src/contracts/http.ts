@@ -302,6 +302,76 @@ export type DiscardBody = Static<typeof DiscardBody>;
 export const PauseBody = Closed({});
 export const PauseAnswer = Closed({ consumer: Type.String(), paused: Type.Boolean() });
 
+/** Of a read model, or `all` of them together. */
+export const ReadModelParams = Closed({ name: Type.String({ pattern: '^[a-z][a-z-]{0,62}$' }) });
+export type ReadModelParams = Static<typeof ReadModelParams>;
+
+export const rebuildActions = ['rebuild', 'check', 'back', 'drop-previous'] as const;
+export const RebuildBody = Closed({
+  action: Type.Optional(
+    Type.Unsafe<(typeof rebuildActions)[number]>(
+      Type.String({
+        enum: [...rebuildActions],
+        default: 'rebuild',
+        description:
+          '`check` compares and leaves everything as it is; `back` has the tables from before the last rebuild answer again; `drop-previous` gives up the way back',
+      }),
+    ),
+  ),
+  sharePercent: Type.Optional(
+    Type.Integer({
+      minimum: 1,
+      maximum: 100,
+      default: 50,
+      description: 'of the time it works; the rest is left to those who read and write',
+    }),
+  ),
+});
+export type RebuildBody = Static<typeof RebuildBody>;
+
+export const JobParams = Closed({ id: Type.String({ pattern: '^[a-z-]{1,40}-[0-9a-f-]{36}$' }) });
+export type JobParams = Static<typeof JobParams>;
+
+export const JobView = Closed({
+  id: Type.String(),
+  kind: Type.String(),
+  subject: Type.String(),
+  state: OneOf('running', 'done', 'failed', 'interrupted'),
+  startedBy: Type.String(),
+  startedAt: TimeSchema,
+  phase: Type.Optional(Type.String()),
+  progress: Type.Number({ minimum: 0, maximum: 1 }),
+  done: Type.Integer({ minimum: 0 }),
+  of: Type.Integer({ minimum: 0 }),
+  rate: Type.Number({ minimum: 0, description: 'per second' }),
+  secondsLeft: Type.Union([Type.Number({ minimum: 0 }), Type.Null()], { description: 'null: not known' }),
+  outcome: Type.Optional(Type.Object({}, { description: 'what came of it' })),
+  error: Type.Optional(Type.String({ description: 'why it failed' })),
+});
+export type JobView = Static<typeof JobView>;
+
+const InLog = {
+  position: Type.Integer({ minimum: 0, description: 'what the read model includes' }),
+  head: Type.Integer({ minimum: 0, description: 'what there is' }),
+  lag: Type.Integer({ minimum: 0, description: 'events between the two' }),
+};
+export const ProjectionList = Closed({
+  items: Type.Array(
+    Closed({
+      name: Type.String(),
+      version: Type.Integer({ minimum: 1, description: 'of the code that has made its rows' }),
+      mode: OneOf('live', 'catching-up', 'rebuilding', 'paused', 'waiting'),
+      ...InLog,
+      sources: Type.Array(Closed({ source: Type.String(), ...InLog })),
+      previous: Type.Union([Closed({ version: Type.Integer(), since: TimeSchema }), Type.Null()], {
+        description: 'the tables from before the last rebuild, to which there is a way back',
+      }),
+      job: Type.Optional(Type.String({ description: 'of the rebuild under way' })),
+    }),
+  ),
+});
+export type ProjectionList = Static<typeof ProjectionList>;
+
 /** RFC 9457; further members say more about some problems. */
 export const ProblemBody = Type.Object({
   type: Type.String(),

@@ -74,6 +74,12 @@ export const problems = {
     'There is no such consumer',
     'The details of GET /readyz list the consumers of a process; it also answers for those whose database it has open.',
   ),
+  'projection-not-found': problem(
+    404,
+    'There is no such read model',
+    'GET /v1/ops/projections lists those there are; `all` stands for all of them.',
+  ),
+  'job-not-found': problem(404, 'There is no such job', 'It was forgotten, or never was.'),
   'product-not-found': problem(404, 'There is no such product', 'No product has this SKU.'),
   'method-not-allowed': problem(
     405,
@@ -99,6 +105,11 @@ export const problems = {
     409,
     'Another order has this id',
     'An order with this id and other content exists. Choose another id, or send the same content to get the same answer.',
+  ),
+  'rebuild-running': problem(
+    409,
+    'A rebuild is under way',
+    'A read database has one rebuild at a time: GET /v1/ops/projections names its job. Ask again when it has ended.',
   ),
   'idempotency-key-in-flight': problem(
     409,

@@ -5,8 +5,14 @@ export type EngineErrorCode =
   | 'log-unavailable'
   /** The queue of commands is full: nothing was done. */
   | 'overloaded'
-  /** Another worker has moved this consumer's checkpoint. */
+  /** Another worker has moved this consumer's checkpoint, or its rows were replaced. */
   | 'consumer-fenced'
+  /** A rebuild of this read database is under way already. */
+  | 'rebuild-running'
+  /** What was asked of a rebuild cannot be done: the message says why. */
+  | 'rebuild-refused'
+  /** The read model was projected by another version of its code. */
+  | 'read-model-version'
   /** The idempotency key belongs to another request. */
   | 'idempotency-key-reused'
   /** A position is missing in a log that has none missing. */

@@ -41,6 +41,10 @@ export function memoryReadStore(): MemoryReadStore {
       return new Map(consumers.map((consumer) => [consumer, positions.get(consumer)!]));
     },
 
+    // Nobody else has these rows, and no other code has written them.
+    async takeOver() {},
+    async assertCurrent() {},
+
     async apply(moves, work) {
       const changes = new RowChanges();
       const result = await work({

@@ -42,6 +42,8 @@ export const readStoreOptions = {
 export function postgresReadStore(database: Database): ReadStore {
   const kept = new LRUCache<string, Row>({ maxSize: rowsKeptBytesMax, sizeCalculation: sizeOf });
   const underWay = new Set<Transaction>();
+  /** By consumer, as of when its checkpoint was read. */
+  const generations = new Map<string, number>();
   const statements = new Map<string, { readonly name: string; readonly text: string }>();
   let generation = 0;
 
@@ -114,6 +116,24 @@ export function postgresReadStore(database: Database): ReadStore {
     committed: <R extends Row>(table: ReadTable<R>, key: RowKey) =>
       kept.get(keptName(table, rowKey(key))) as R | undefined,
 
+    async takeOver(readModels) {
+      await database.query(
+        'name read models',
+        `insert into read_models (name, version) select * from unnest($1::text[], $2::integer[])
+         on conflict do nothing`,
+        [readModels.map(({ name }) => name), readModels.map(({ version }) => version)],
+      );
+      const others = await database.query<{ name: string; stored: number; version: number }>(
+        'other versions',
+        `select name, r.version as stored, m.version from read_models r
+         join unnest($1::text[], $2::integer[]) as m (name, version) using (name)
+         where r.version <> m.version order by name limit 1`,
+        [readModels.map(({ name }) => name), readModels.map(({ version }) => version)],
+      );
+      const [other] = others;
+      if (other !== undefined) throw new EngineError('read-model-version', versionText(other));
+    },
+
     async checkpoints(consumers) {
       forget();
       await database.query(
@@ -121,12 +141,24 @@ export function postgresReadStore(database: Database): ReadStore {
         'insert into checkpoints (consumer, position) select unnest($1::text[]), 0 on conflict do nothing',
         [consumers],
       );
-      const rows = await database.query<{ consumer: string; position: number }>(
+      const rows = await database.query<{ consumer: string; position: number; generation: number }>(
         'checkpoints',
-        'select consumer, position from checkpoints where consumer = any($1)',
+        'select consumer, position, generation from checkpoints where consumer = any($1)',
         [consumers],
       );
+      for (const { consumer, generation: of } of rows) generations.set(consumer, of);
       return new Map(rows.map(({ consumer, position }) => [consumer, position]));
+    },
+
+    async assertCurrent(consumers) {
+      const rows = await database.query<{ consumer: string; generation: number }>(
+        'generations',
+        'select consumer, generation from checkpoints where consumer = any($1)',
+        [consumers],
+      );
+      const replaced = rows.find(({ consumer, generation: of }) => of !== generations.get(consumer));
+      if (replaced !== undefined)
+        throw new EngineError('consumer-fenced', `the rows of ${replaced.consumer} were replaced`);
     },
 
     async apply(moves, work) {
@@ -144,7 +176,7 @@ export function postgresReadStore(database: Database): ReadStore {
           put: (table, rows, columns) => transaction.changes.put(table, rows as readonly Row[], columns),
           remove: (table, keys) => transaction.changes.remove(table, keys),
         });
-        const { signature, text, values } = statementOf(moves, transaction.changes);
+        const { signature, text, values } = statementOf(moves, generations, transaction.changes);
         const statement = statements.get(signature) ?? { name: `apply ${digest(text())}`, text: text() };
         statements.set(signature, statement);
         failpoint('projection-committing');
@@ -165,6 +197,11 @@ export function postgresReadStore(database: Database): ReadStore {
     },
   };
 }
+
+const versionText = ({ name, stored, version }: { name: string; stored: number; version: number }): string =>
+  stored < version
+    ? `the read model ${name} is of version ${stored}, this program makes version ${version}: it is taken over once it is rebuilt`
+    : `the read model ${name} is of version ${stored}, which is newer than the ${version} of this program: update the program, or go back with \`twofold rebuild ${name} --back\``;
 
 type Transaction = {
   readonly changes: RowChanges;
@@ -200,12 +237,14 @@ const digest = (text: string): string => createHash('sha256').update(text).diges
  */
 function statementOf(
   moves: readonly CheckpointMove[],
+  generations: ReadonlyMap<string, number>,
   changes: RowChanges,
 ): { readonly signature: string; readonly values: unknown[]; text(): string } {
   const values: unknown[] = [
     moves.map((move) => move.consumer),
     moves.map((move) => move.from),
     moves.map((move) => move.to),
+    moves.map((move) => generations.get(move.consumer) ?? 0),
     moves.length,
   ];
   const signatures: string[] = [];
@@ -239,20 +278,21 @@ function statementOf(
     signature: signatures.join(' '),
     values,
     text: () => `with moved as (
-        update checkpoints set position = m.upto from unnest($1::text[], $2::bigint[], $3::bigint[]) as m (name, past, upto)
-        where consumer = m.name and position = m.past returning consumer
-      ), ${parts.map((part) => `${part()}, `).join('')}fence as (select count(*) = $4 as holds from moved)
-      select 1 / ((select holds from fence)${parking ? ' and (select count(*) from held) = $7' : ''})::int`,
+        update checkpoints set position = m.upto
+        from unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) as m (name, past, upto, generation)
+        where consumer = m.name and position = m.past and checkpoints.generation = m.generation returning consumer
+      ), ${parts.map((part) => `${part()}, `).join('')}fence as (select count(*) = $5 as holds from moved)
+      select 1 / ((select holds from fence)${parking ? ' and (select count(*) from held) = $8' : ''})::int`,
   };
 }
 
 /** Messages that are taken back have to be waiting; those that are parked anew stay where they are. */
 const parkingSql = `held as (
     select p.consumer, p.position from parked_messages p
-    join json_to_recordset($6) as u (consumer text, position bigint) using (consumer, position)
+    join json_to_recordset($7) as u (consumer text, position bigint) using (consumer, position)
     where p.state <> 'discarded' for update of p
   ), parking as (
-    select * from json_to_recordset($5) as p (consumer text, position bigint, stream text, "eventId" text, type text,
+    select * from json_to_recordset($6) as p (consumer text, position bigint, stream text, "eventId" text, type text,
       cause text, detail text, attempts integer, "parkedAt" timestamptz, state text)
   ), unparked as (
     delete from parked_messages p using held h where (p.consumer, p.position) = (h.consumer, h.position)

@@ -5,6 +5,11 @@ import type { Committed, ReadTable, Rows } from './read-store.ts';
 export type Projection = {
   /** Also the name of the read model. */
   readonly name: string;
+  /**
+   * Grows whenever the same events come out as other rows. A read model of an older version is rebuilt before
+   * this program takes it over.
+   */
+  readonly version: number;
   /** The services whose logs it folds, such as `ordering`. The columns that each of them fills are its own. */
   readonly services: readonly string[];
   /** What it keeps. It may load rows of other projections' tables, of columns that never change once put. */

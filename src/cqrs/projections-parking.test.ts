@@ -40,6 +40,7 @@ function seeing(projection: string, poison: ReadonlySet<string> = new Set()): Pr
   const table = seenTable(projection);
   return {
     name: projection,
+    version: 1,
     services: ['orders'],
     tables: [table],
     async apply(_service, events, rows) {

@@ -92,6 +92,7 @@ const noting = (
   more: { services?: readonly string[]; also?(events: readonly RecordedEvent[]): void; hook?(last: number): void } = {},
 ): Projection => ({
   name: projection,
+  version: 1,
   services: more.services ?? ['orders'],
   tables: [appliedTable],
   async apply(_service, events, rows) {

@@ -26,6 +26,8 @@ const gatherMs = 10;
  * - what is to be done after the commit is not done when the commit fails
  * - a new projection catches up alone, and then goes together with the others
  * - a read database that is gone is trouble, and gone on with when it is back
+ * - rows that others have replaced are gone on with as they are, within seconds also when nothing happens
+ * - a read model of another version of the code is left alone until it is rebuilt
  */
 export function startProjections(options: {
   readonly feed: Feed;
@@ -43,6 +45,7 @@ export function startProjections(options: {
   const consumerOf = (projection: Projection): string => `${projection.name}-of-${feed.source}`;
   /** By consumer; `name` itself stands for what they have come through together. */
   const positions = new Map<string, number>();
+  const consumers = [name, ...projections.map(consumerOf)];
   const positionOf = (projection: Projection): number => positions.get(consumerOf(projection)) ?? 0;
   /** Passed without being applied by those that go together. */
   let passed: ReadonlySet<number> = new Set();
@@ -144,7 +147,8 @@ export function startProjections(options: {
     reportTrouble,
     ...parking,
     async start() {
-      const checkpoints = await store.checkpoints([name, ...projections.map(consumerOf)]);
+      await store.takeOver(projections);
+      const checkpoints = await store.checkpoints(consumers);
       for (const [moved, position] of checkpoints) positions.set(moved, position);
       await parking.start();
       options.onResume();
@@ -155,6 +159,8 @@ export function startProjections(options: {
       const from = slowest();
       if (from < Math.max(...positions.values())) await catchUp(from);
       else await parking.step();
+      // An apply finds out by itself; this is for when there is nothing to apply.
+      if (slowest() === from) await store.assertCurrent(consumers);
       if (afterCommitFailed !== null) {
         const error = afterCommitFailed;
         afterCommitFailed = null;

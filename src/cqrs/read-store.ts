@@ -58,10 +58,17 @@ export type Committed = <R extends Row>(table: ReadTable<R>, key: RowKey) => R |
 
 export type ReadStore = {
   /**
+   * Takes over read models in the version that their code has. Rejects with `read-model-version` when one was
+   * projected by another; one that is new is of this version from now on.
+   */
+  takeOver(readModels: readonly { readonly name: string; readonly version: number }[]): Promise<void>;
+  /**
    * How far each of `consumers` has come; one that is new begins at 0, and can be moved from then on. What
    * is in memory is forgotten: whoever asks does so because others may have written.
    */
   checkpoints(consumers: readonly string[]): Promise<ReadonlyMap<string, number>>;
+  /** Rejects with `consumer-fenced` when others have replaced the rows of `consumers` since their checkpoints were read. */
+  assertCurrent(consumers: readonly string[]): Promise<void>;
   /**
    * Has `work` put its rows, and moves the checkpoints, in one transaction: all of it or nothing. Rejects
    * with `consumer-fenced` when another worker has moved one of them or taken one of its parked messages,

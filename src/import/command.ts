@@ -17,7 +17,7 @@ import {
 import { runImport, type RunOutcome } from './import-run.ts';
 import { OrderReader } from './order-reader.ts';
 import { type ImportPlan, planImport } from './order-plan.ts';
-import { Progress } from './progress.ts';
+import { Progress } from '#platform/progress-bar.ts';
 import { ShopClient } from './shop-client.ts';
 import { systemPorts } from '#platform/ports.ts';
 

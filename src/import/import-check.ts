@@ -7,7 +7,7 @@ import type { Found, FoundOrder, OrderReader } from './order-reader.ts';
 import type { ImportPlan } from './order-plan.ts';
 import { pause } from './pause.ts';
 import { poundsOf } from './pence.ts';
-import type { Progress } from './progress.ts';
+import type { Progress } from '#platform/progress-bar.ts';
 import { systemPorts } from '#platform/ports.ts';
 
 export type CheckSettings = {

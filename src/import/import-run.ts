@@ -4,7 +4,7 @@ import { ImportError, Interrupted } from './import-error.ts';
 import type { ImportJournal } from './import-journal.ts';
 import { currency, type ImportPlan, orderBody, type PlannedOrder, type PlannedProduct } from './order-plan.ts';
 import { pause } from './pause.ts';
-import type { Progress } from './progress.ts';
+import type { Progress } from '#platform/progress-bar.ts';
 import { accepted, refusalText, type ShopClient, type ShopRequest } from './shop-client.ts';
 import { systemPorts } from '#platform/ports.ts';
 

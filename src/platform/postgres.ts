@@ -41,6 +41,8 @@ export type DatabaseOptions = {
   /** Each statement is planned once, to go by indexes: for those that name every row by its key. */
   readonly plansByKey?: boolean;
   readonly connectTimeoutMs?: number;
+  /** The schemas in which tables are looked for; default: `public`. */
+  readonly searchPath?: readonly string[];
 };
 
 // int8 as a number: positions and amounts stay below 2^53. numeric likewise: sums of amounts.
@@ -69,6 +71,7 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
     types,
     options: [
       '-c timezone=UTC -c jit=off',
+      options.searchPath === undefined ? '' : `-c search_path=${options.searchPath.join()}`,
       `-c synchronous_commit=${options.asynchronousCommit ? 'off' : 'on'}`,
       `-c plan_cache_mode=${options.planForValues ? 'force_custom_plan' : options.plansByKey ? 'force_generic_plan' : 'auto'}`,
       // A plan that was made while a table was empty has to hold when it is large.

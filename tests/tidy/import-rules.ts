@@ -11,6 +11,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   operations: ['platform', 'cqrs', 'contracts', 'faces of services'],
   audit: ['platform', 'cqrs', 'contracts', 'faces of services'],
   import: ['platform', 'contracts'],
+  operator: ['platform', 'contracts'],
 };
 
 const rulesFile = /^src\/services\/[^/]+\/(order|customer|stock|payment|product)\.ts$/;

@@ -69,6 +69,7 @@ const customersTable: ReadTable<CustomerRow> = {
 function customersProjection(cache: ResourceCache): Projection {
   return {
     name: 'customers',
+    version: 1,
     services: ['ordering'],
     tables: [customersTable],
     async apply(_service, batch, rows) {

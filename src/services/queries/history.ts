@@ -74,6 +74,7 @@ const eventsTable: ReadTable<StoredEvent & { readonly order_id: string }> = {
 
 const projection: Projection = {
   name: 'history',
+  version: 1,
   services: ['ordering', 'inventory', 'payments'],
   tables: [eventsTable],
   async apply(_service, events, rows) {

@@ -149,6 +149,7 @@ function ordersProjection(cache: ResourceCache): Projection {
   const wordsOfProduct = rememberingWordsOf();
   return {
     name: 'orders',
+    version: 1,
     services: ['ordering'],
     tables: [ordersTable, openOrdersTable, unfulfilledOrdersTable, orderWordsTable],
     async apply(_service, events, rows) {

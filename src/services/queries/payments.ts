@@ -54,6 +54,7 @@ const paymentsTable: ReadTable<PaymentsRow> = {
 
 const projection: Projection = {
   name: 'payments',
+  version: 1,
   services: ['payments'],
   tables: [paymentsTable],
   async apply(_service, events, rows) {

@@ -81,6 +81,7 @@ const productsTable: ReadTable<ProductRow> = {
 function productsProjection(cache: ResourceCache): Projection {
   return {
     name: 'products',
+    version: 1,
     services: ['catalog', 'inventory'],
     tables: [productsTable],
     async apply(service, events, rows) {

@@ -62,6 +62,7 @@ const hoursTable: ReadTable<HourRow> = {
 
 const projection: Projection = {
   name: 'sales',
+  version: 1,
   services: ['ordering'],
   tables: [hoursTable],
   async apply(_service, events, rows) {

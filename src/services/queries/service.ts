@@ -34,6 +34,7 @@ export type ReadModels = {
 };
 
 export { readsOptions } from './listing.ts';
+export { rebuildInThread } from './rebuild-thread.ts';
 
 /** `database` answers queries, opened with `readsOptions`; `cacheMb` MiB of answers are kept in memory, 0: none. */
 export function createReadModels({ database, cacheMb }: { database: Database; cacheMb: number }): ReadModels {

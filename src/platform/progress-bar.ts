@@ -1,5 +1,5 @@
 /** Where a long piece of work stands: a bar that redraws itself on a terminal, a line now and then elsewhere. */
-import { systemPorts } from '#platform/ports.ts';
+import { systemPorts } from './ports.ts';
 
 const redrawMsMin = 100;
 const plainLineMsMin = 5_000;

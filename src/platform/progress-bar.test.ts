@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
-import { Progress } from './progress.ts';
+import { Progress } from './progress-bar.ts';
 
 suite('the progress of an import', () => {
   /** A stream that keeps what is written to it. */
