@@ -123,7 +123,10 @@ function meaningOf(status: number): string {
 }
 
 /** One call: waiting in line, then under way, then settled. */
-type Call = { start(): void; fail(failure: string): void };
+type Call = { start(): void; fail(failure: string): void; isLate(): boolean };
+
+/** Of its time, that a call has to have left to be sent: an answer that nobody waits for would only be in doubt. */
+const shareToSend = 0.1;
 
 function openWire({ url, timeoutMs, concurrencyMax, queueMax = 10_000 }: ProviderClientOptions) {
   const base = new URL(url);
@@ -139,7 +142,8 @@ function openWire({ url, timeoutMs, concurrencyMax, queueMax = 10_000 }: Provide
 
   const startNext = () => {
     const next = waiting.values().next().value;
-    if (next === undefined || underWay.size >= concurrencyMax) return;
+    // The first in line is the latest: it expires, and the next one is looked at then.
+    if (next === undefined || underWay.size >= concurrencyMax || next.isLate()) return;
     waiting.delete(next);
     underWay.add(next);
     next.start();
@@ -157,13 +161,13 @@ function openWire({ url, timeoutMs, concurrencyMax, queueMax = 10_000 }: Provide
           cancelTimeout();
           if ('failure' in answer) request?.destroy();
           resolve(answer);
-          // After a time-out the next in line may be due in the same instant: it must expire first, not be sent.
-          if ('failure' in answer) systemPorts.soon(startNext);
-          else startNext();
+          startNext();
         };
         const fail = (failure: string) => settle({ failure });
+        const calledAt = systemPorts.elapsed();
         const call: Call = {
           fail,
+          isLate: () => systemPorts.elapsed() - calledAt > timeoutMs * (1 - shareToSend),
           start() {
             const headers: Record<string, string> = {};
             if (body !== undefined) headers['content-type'] = 'application/json';
