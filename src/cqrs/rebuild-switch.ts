@@ -137,7 +137,9 @@ export async function alone<T>(live: Database, work: (control: PinnedConnection)
     );
     return await work(control);
   } finally {
-    // Closed and not given back: with it go the lock and the limits.
+    // The server takes its time to notice a closed connection: the next one should not be refused meanwhile.
+    await control.query('', 'select pg_advisory_unlock_all()').catch(() => {});
+    // Closed and not given back: with it go the limits.
     control.release(true);
   }
 }
