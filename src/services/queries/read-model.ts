@@ -23,6 +23,11 @@ export const customerNotFound = (customerId: string): { refused: Refusal } => ({
   refused: { code: 'customer-not-found', detail: `There is no customer ${customerId}.` },
 });
 
+/** For what a schema cannot say: parameters that do not go together. */
+export const invalidParameter = (name: string, detail: string): { refused: Refusal } => ({
+  refused: { code: 'invalid-request', detail: `/${name} ${detail}.`, errors: [{ pointer: `/${name}`, detail }] },
+});
+
 /** A row as a batch leaves it; `before`: as it was, undefined when it is new. */
 export type FoldedRow<R> = { readonly before: R | undefined; readonly row: R };
 

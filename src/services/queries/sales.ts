@@ -8,7 +8,7 @@ import type { ReadTable } from '#cqrs/read-store.ts';
 import type { Database } from '#platform/postgres.ts';
 import { listRows } from './listing.ts';
 import { completedOrders } from './orders.ts';
-import type { ReadModel } from './read-model.ts';
+import { invalidParameter, type ReadModel } from './read-model.ts';
 import { utcTime } from './utc-time.ts';
 
 /** One row per bucket, country and currency: more than a year of hours in one country. */
@@ -94,7 +94,8 @@ const projection: Projection = {
 };
 
 type SalesRow = {
-  readonly start: string;
+  /** Milliseconds since 1970. */
+  readonly start: number;
   readonly country: string;
   readonly currency: string;
   readonly orders: number;
@@ -102,15 +103,22 @@ type SalesRow = {
   readonly revenue: number;
 };
 
+/** SQL: where the bucket of `at` begins. Binning is two thirds of what truncating in a named zone costs. */
+const starts = {
+  hour: `date_bin('1 hour', at, '0001-01-01Z')`,
+  day: `date_bin('1 day', at, '0001-01-01Z')`,
+  month: `date_trunc('month', at, 'UTC')`,
+} as const;
+
 /** Exact for any `from` and `to`: whole hours come from their sums, the parts at the two edges from the orders. */
 async function report(database: Database, { from, to, bucket = 'day', by }: SalesQuery): Promise<QueryAnswer> {
   const range = { from: from === undefined ? null : utcTime(from), to: to === undefined ? null : utcTime(to) };
   if (range.from !== null && range.to !== null && range.from >= range.to)
-    return invalid('/from', 'has to be before `to`');
+    return invalidParameter('from', 'has to be before `to`');
   const hours = wholeHours(range);
   const found = await listRows<SalesRow>(
     database,
-    'report sales',
+    `report sales by ${bucket}${by === undefined ? '' : `, by ${by}`}`,
     `with sums as (
        select hour as at, country, currency, orders, units, revenue from sales_hours
        where ($3::timestamptz is null or hour >= $3) and ($4::timestamptz is null or hour < $4)
@@ -120,20 +128,22 @@ async function report(database: Database, { from, to, bucket = 'day', by }: Sale
        union all
        select placed_at, coalesce(country, ''), currency, 1, units, total from orders
        where status = 'completed' and placed_at >= greatest($4, $3) and placed_at < $2
+     ), buckets as (
+       select ${starts[bucket]} as start, ${by === undefined ? `''` : by} as country, currency,
+         sum(orders) as orders, sum(units) as units, sum(revenue) as revenue
+       from sums group by 1, 2, 3 order by 1, 2, 3 limit $5
      )
-     select to_char(date_trunc($5, at, 'UTC') at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as start,
-       case when $6 then country else '' end as country,
-       currency, sum(orders) as orders, sum(units) as units, sum(revenue) as revenue
-     from sums group by 1, 2, 3 order by 1, 2, 3 limit $7`,
-    [range.from, range.to, hours.from, hours.to, bucket, by === 'country', rowsMax + 1],
+     select (extract(epoch from start) * 1000)::bigint as start, country, currency, orders, units, revenue
+     from buckets order by buckets.start, country, currency`,
+    [range.from, range.to, hours.from, hours.to, rowsMax + 1],
   );
   if ('refused' in found) return found;
   if (found.rows.length > rowsMax)
-    return invalid(
-      '/bucket',
-      `the report would have more than ${rowsMax} rows: choose larger buckets or a shorter time`,
+    return invalidParameter(
+      'bucket',
+      `is too small: the report would have more than ${rowsMax} rows: choose larger buckets or a shorter time`,
     );
-  return { bytes: JSON.stringify({ buckets: bucketsOf(found.rows, by) } satisfies SalesReport) };
+  return { bytes: JSON.stringify({ buckets: bucketsOf(found.rows) } satisfies SalesReport) };
 }
 
 /** The whole hours within the range: `from` rounded up, `to` rounded down, hence before it when no whole hour lies in between. */
@@ -147,29 +157,23 @@ function wholeHours({ from, to }: { from: string | null; to: string | null }): {
   return { from: time(first), to: time(end) };
 }
 
-function bucketsOf(rows: readonly SalesRow[], by: SalesQuery['by']): SalesReport['buckets'] {
-  const buckets = new Map<string, SalesReport['buckets'][number]>();
+/** `rows` of one bucket come one after the other. */
+function bucketsOf(rows: readonly SalesRow[]): SalesReport['buckets'] {
+  const buckets: SalesReport['buckets'] = [];
+  let before: SalesRow | undefined;
   for (const row of rows) {
-    const key = `${row.start}/${row.country}`;
-    const bucket = buckets.get(key) ?? {
-      start: row.start,
-      ...(by && row.country ? { country: row.country } : {}),
-      orders: 0,
-      units: 0,
-      revenue: [],
-    };
-    bucket.orders += row.orders;
-    bucket.units += row.units;
-    bucket.revenue.push({ amount: row.revenue, currency: row.currency });
-    buckets.set(key, bucket);
+    const revenue = { amount: row.revenue, currency: row.currency };
+    const bucket = buckets.at(-1);
+    if (bucket !== undefined && before?.start === row.start && before.country === row.country) {
+      bucket.orders += row.orders;
+      bucket.units += row.units;
+      bucket.revenue.push(revenue);
+    } else {
+      const { country, orders, units } = row;
+      const start = new Date(row.start).toISOString();
+      buckets.push({ start, ...(country === '' ? {} : { country }), orders, units, revenue: [revenue] });
+    }
+    before = row;
   }
-  return [...buckets.values()];
+  return buckets;
 }
-
-const invalid = (pointer: string, detail: string): QueryAnswer => ({
-  refused: {
-    code: 'invalid-request',
-    detail: `The report cannot be given: ${pointer.slice(1)} ${detail}.`,
-    errors: [{ pointer, detail }],
-  },
-});
