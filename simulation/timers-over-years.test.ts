@@ -187,7 +187,7 @@ async function place(bus: ReturnType<typeof createCommandBus>, orderId: string):
         type: 'PlaceOrder',
         orderId,
         customerId: 'ada',
-        customer: {},
+        customer: { name: 'Ada' },
         lines: [{ sku: 'tea', quantity: 1, offer: { name: 'Tea', price: { amount: 100, currency: 'EUR' } } }],
         payment: { method: 'pm_ok' },
         placedAt: scope.now,

@@ -6,6 +6,7 @@ import {
   CustomerIdSchema,
   linesPerOrderMax,
   MoneySchema,
+  NOT_BLANK,
   OrderIdSchema,
   PaymentIdSchema,
   PriceSchema,
@@ -96,7 +97,23 @@ export const OrderCancelledAnswer = Closed({ orderId: OrderIdSchema, status: One
 
 const limit = Type.Optional(Type.Integer({ minimum: 1, maximum: 100, default: 20 }));
 const cursor = Type.Optional(Type.String({ minLength: 1, maxLength: 1_024 }));
-const text = Type.Optional(Type.String({ minLength: 1, maxLength: 200, description: 'words to look for' }));
+const text = Type.Optional(
+  Type.String({ minLength: 1, maxLength: 200, pattern: NOT_BLANK, description: 'words to look for' }),
+);
+
+/** With neither: as it is. */
+export const OrderQuery = Closed({
+  version: Type.Optional(
+    Type.Integer({ minimum: 1, maximum: 2_147_483_647, description: 'as it was in this version' }),
+  ),
+  asOf: Type.Optional(
+    Type.String({
+      format: 'date-time',
+      description: 'RFC 3339: as it was at this time, by `updatedAt` of its versions; not together with `version`',
+    }),
+  ),
+});
+export type OrderQuery = Static<typeof OrderQuery>;
 
 export const PageQuery = Closed({ limit, cursor });
 export type PageQuery = Static<typeof PageQuery>;

@@ -38,6 +38,8 @@ export const orderingEvents = {
   OrderPlaced: Closed({
     orderId: OrderIdSchema,
     customerId: CustomerIdSchema,
+    /** As it was when the order was placed: what the order is found by. */
+    customerName: Type.Optional(Type.String()),
     country: Type.Optional(Type.String()),
     currency: CurrencySchema,
     /** As the client sent them, in order; `unitPrice` in minor units of `currency`. */

@@ -59,6 +59,11 @@ export const problems = {
     'There is no such order',
     'No order has this id, or it belongs to somebody else. A new order may take a moment to be readable: send the Consistency-Token of the answer that placed it.',
   ),
+  'version-not-found': problem(
+    404,
+    'The order has no such version',
+    'It has not come to the `version` that was asked for, or was not there yet at `asOf`; `currentVersion` is its newest. A new version may take a moment to be readable: send the Consistency-Token of the answer that made it.',
+  ),
   'customer-not-found': problem(
     404,
     'There is no such customer',

@@ -14,6 +14,9 @@ export type Sku = string & { readonly flavour?: 'Sku' };
 export const ID_PATTERN = '^[A-Za-z0-9_-]{1,64}$';
 export const SKU_PATTERN = '^[A-Za-z0-9._-]{1,64}$';
 
+/** More than blanks. */
+export const NOT_BLANK = '\\S';
+
 export const quantityMax = 1_000_000;
 export const linesPerOrderMax = 2_000;
 /** The largest price of one piece, in minor units. */

@@ -5,6 +5,7 @@ import type { ProblemCode } from '#contracts/problems.ts';
 import type { Access, Denial, Identity } from './access.ts';
 import { answerProblem } from './answers.ts';
 import type { Limits } from './limits.ts';
+import { escapePointer, type FieldError } from './schema-compiler.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -80,7 +81,7 @@ export function createAdmission({ access, limits, requestsMax }: AdmissionOption
         underWay += 1;
         reply.raw.once('close', leave);
         const fault = faultOf(request);
-        if (fault !== null) answerProblem(request, reply, 'malformed-request', fault);
+        if (fault !== null) answerProblem(request, reply, 'malformed-request', fault.detail, { members: fault });
         else identify(request, reply, done);
       };
     },
@@ -104,16 +105,29 @@ function conclude(verdict: Verdict, request: FastifyRequest, reply: FastifyReply
   answerProblem(request, reply, verdict.code, verdict.detail, { headers });
 }
 
+type Fault = { readonly detail: string; readonly errors?: readonly FieldError[] };
+
 /** What is wrong with a request as HTTP that the parser and the router let through. */
-function faultOf(request: FastifyRequest): string | null {
+function faultOf(request: FastifyRequest): Fault | null {
   const { url = '', httpVersion, headers } = request.raw;
-  if (headers.host === undefined && httpVersion === '1.1') return 'The Host header is missing.';
+  if (headers.host === undefined && httpVersion === '1.1') return { detail: 'The Host header is missing.' };
   const mark = url.indexOf('?');
-  if (mark < 0 || !url.includes('%', mark)) return null;
+  if (mark < 0 || !url.includes('%', mark) || isText(url.slice(mark))) return null;
+  const [name = ''] = url
+    .slice(mark + 1)
+    .split('&')
+    .find((parameter) => !isText(parameter))!
+    .split('=');
+  const detail = 'is not percent-encoded UTF-8, or has the character U+0000';
+  const pointer = `/${escapePointer(name)}`;
+  return { detail: `${pointer} ${detail}.`, errors: [{ pointer, detail }] };
+}
+
+/** Whether `encoded` is percent-encoded UTF-8 without U+0000. */
+function isText(encoded: string): boolean {
   try {
-    if (!decodeURIComponent(url.slice(mark)).includes('\0')) return null;
+    return !decodeURIComponent(encoded).includes('\0');
   } catch {
-    return 'The query is not percent-encoded UTF-8.';
+    return false;
   }
-  return 'The query has the character U+0000.';
 }

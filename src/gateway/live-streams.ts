@@ -94,7 +94,12 @@ export function createLiveStreams(options: LiveStreamOptions): LiveStreams {
     const lastEventId = headerOf(request, 'last-event-id') || query.lastEventId;
     const { params, identity } = request;
     const stream = await route.open({ params, query, caller: identity.caller, lastEventId } as never);
-    if ('refused' in stream) return answerRefusal(request, reply, stream.refused);
+    if ('refused' in stream) {
+      const { refused } = stream;
+      const pointed = refused.code === 'malformed-event-id' && lastEventId === query.lastEventId;
+      const errors = [{ pointer: '/lastEventId', detail: 'cannot be resumed from' }];
+      return answerRefusal(request, reply, pointed ? { ...refused, errors } : refused);
+    }
     if (ended) return answerProblem(request, reply, 'overloaded', 'The server is about to stop.');
     // Who has gone meanwhile has closed the response.
     if (reply.raw.destroyed) return void reply.hijack();

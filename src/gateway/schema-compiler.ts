@@ -3,6 +3,7 @@
  * text, has its numbers, booleans and defaults made first. What is wrong is told field by field.
  */
 import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
+import { NOT_BLANK } from '#contracts/values.ts';
 import { formats } from './formats.ts';
 
 /** `pointer` is a JSON pointer into the body, or to a parameter. */
@@ -110,7 +111,7 @@ function detailOf({ keyword, params, parentSchema, data, message }: ErrorObject)
     case 'format':
       return `has to be ${formatNames[String(params['format'])] ?? String(params['format'])}`;
     case 'pattern':
-      return `has to match ${String(params['pattern'])}`;
+      return patternNames[String(params['pattern'])] ?? `has to match ${String(params['pattern'])}`;
     case 'minimum':
     case 'maximum':
     case 'exclusiveMinimum':
@@ -123,6 +124,8 @@ function detailOf({ keyword, params, parentSchema, data, message }: ErrorObject)
 
 const typeWanted = (type: string | readonly string[] | undefined): string =>
   type === undefined ? '' : `; it has to be of type ${typeof type === 'string' ? type : type.join(' or ')}`;
+
+const patternNames: { readonly [pattern: string]: string } = { [NOT_BLANK]: 'has to have more than blanks' };
 
 const formatNames: { readonly [format: string]: string } = {
   'date-time': 'a time as in RFC 3339 with its zone, such as 2026-03-01T12:00:00Z (in a query, write + as %2B)',

@@ -62,8 +62,15 @@ const refused: readonly Refused[] = [
     request: ['GET', '/v1/things?name=%E0%A4%A'],
     status: 400,
     code: 'malformed-request',
+    pointers: ['/name'],
   },
-  { name: 'a query with U+0000', request: ['GET', '/v1/things?name=%00'], status: 400, code: 'malformed-request' },
+  {
+    name: 'a query with U+0000',
+    request: ['GET', '/v1/things?limit=1&name=%00'],
+    status: 400,
+    code: 'malformed-request',
+    pointers: ['/name'],
+  },
   {
     name: 'an id with other characters',
     request: ['GET', '/v1/things/a%2Fb'],

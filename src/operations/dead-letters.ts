@@ -209,7 +209,11 @@ const cursorAt = ({ consumer, cause }: GroupName): string =>
   Buffer.from(JSON.stringify([consumer, cause])).toString('base64url');
 
 const malformedCursor: QueryAnswer = {
-  refused: { code: 'malformed-cursor', detail: 'The cursor is not one of this list.' },
+  refused: {
+    code: 'malformed-cursor',
+    detail: 'The cursor is not one of this list.',
+    errors: [{ pointer: '/cursor', detail: 'is not one of this list' }],
+  },
 };
 
 /** Undefined: it is none of ours. */

@@ -212,7 +212,7 @@ function filterOf(
     fc.constantFrom(...all.map(({ placedAt }) => placedAt)),
     fc.integer({ min: 0, max: minutesMax }).map(timeOf),
   );
-  return fc.record({
+  const filters = fc.record({
     customerId: sometimes(fc.constantFrom(...customerIds)),
     status: sometimes(fc.constantFrom('completed', 'completed', 'failed', 'cancelled', 'pending')),
     sku: sometimes(fc.constantFrom(...skus, 'nothing')),
@@ -220,15 +220,33 @@ function filterOf(
     placedTo: sometimes(times),
     minTotal: sometimes(fc.constantFrom(0, 1, 100, 150, 1_000)),
     q: sometimes(
-      fc.constantFrom('kettle', 'TEA', 'red', 'tea pot', 'löffel', 'sku', 'kettle 1', 'grey assam', 'spoon'),
+      fc.constantFrom(
+        'kettle',
+        'TEA',
+        'red',
+        'tea pot',
+        'löffel',
+        'sku',
+        'kettle 1',
+        'grey assam',
+        'spoon',
+        'customer',
+        'Custom tea',
+      ),
     ),
     limit: fc.constantFrom(1, 3, 10, 100),
     sort: fc.constantFrom<Sort[]>('placedAt', '-placedAt', 'total', '-total'),
   });
+  // One that ends before it begins is refused.
+  return filters.filter(
+    ({ placedFrom, placedTo }) =>
+      placedFrom === undefined || placedTo === undefined || Date.parse(placedFrom) < Date.parse(placedTo),
+  );
 }
 
 function fits(order: OrderView, { customerId, status, sku, placedFrom, placedTo, minTotal, q }: Filter): boolean {
-  const text = [order.orderId, order.customerId, ...order.lines.flatMap((line) => [line.sku, line.name])].join(' ');
+  const named = [order.orderId, order.customerId, `Customer ${order.customerId}`];
+  const text = [...named, ...order.lines.flatMap((line) => [line.sku, line.name])].join(' ');
   const parts = text.toLowerCase().split(/[^\p{L}\p{N}]+/u);
   const words = (q ?? '').toLowerCase().split(' ').filter(Boolean);
   return (

@@ -186,9 +186,9 @@ test('everything that happens, live', async (t) => {
       ['customerId=', 'invalid-request', '/customerId'],
       ['order=1', 'invalid-request', '/order'],
       ['lastEventId=', 'invalid-request', '/lastEventId'],
-      ['lastEventId=17', 'malformed-event-id', undefined],
-      [`lastEventId=${encodeToken({ 'shipping.0': 1 })}`, 'malformed-event-id', undefined],
-      [`lastEventId=${encodeToken({ 'ordering.0': 999_999 })}`, 'malformed-event-id', undefined],
+      ['lastEventId=17', 'malformed-event-id', '/lastEventId'],
+      [`lastEventId=${encodeToken({ 'shipping.0': 1 })}`, 'malformed-event-id', '/lastEventId'],
+      [`lastEventId=${encodeToken({ 'ordering.0': 999_999 })}`, 'malformed-event-id', '/lastEventId'],
     ] as const) {
       const { status, body } = await open(t, shop, `/v1/live?${query}`);
       const problem = JSON.parse(body) as { code: string; errors?: { pointer: string }[] };

@@ -18,7 +18,7 @@ const place = (more: Partial<PlaceOrder> = {}): PlaceOrder => ({
   type: 'PlaceOrder',
   orderId,
   customerId: 'ada',
-  customer: { country: 'France' },
+  customer: { name: 'Ada', country: 'France' },
   lines: [tea, cup],
   payment: { method: 'pm_ok' },
   placedAt: '2026-01-01T00:00:00.000Z',
@@ -32,6 +32,7 @@ const placed = {
   data: {
     orderId,
     customerId: 'ada',
+    customerName: 'Ada',
     country: 'France',
     currency: 'EUR',
     lines: [
@@ -290,7 +291,7 @@ test('an order is placed at the prices of the catalogue', () => {
 test('an order of a customer without a country is placed without one', () => {
   const { country: _country, ...data } = placed.data;
   given(order)
-    .when(place({ customer: {} }))
+    .when(place({ customer: { name: 'Ada' } }))
     .then({ type: 'OrderPlaced', data });
 });
 

@@ -38,7 +38,7 @@ export type PlaceOrder = {
   readonly orderId: OrderId;
   readonly customerId: CustomerId;
   /** Null: nobody knows this customer. */
-  readonly customer: { readonly country?: string } | null;
+  readonly customer: { readonly name: string; readonly country?: string } | null;
   readonly lines: readonly {
     readonly sku: Sku;
     readonly quantity: number;
@@ -165,6 +165,7 @@ function place(command: PlaceOrder, state: Order): Decision<OrderEvent> {
     data: {
       orderId,
       customerId,
+      customerName: customer.name,
       ...(customer.country === undefined ? {} : { country: customer.country }),
       currency,
       lines: priced.map(({ sku, quantity, price, offer }) => ({

@@ -45,6 +45,7 @@ export const malformedCursor: { refused: Refusal } = {
   refused: {
     code: 'malformed-cursor',
     detail: 'The cursor is not one of this list: send it with the filters and the sort of the page before.',
+    errors: [{ pointer: '/cursor', detail: 'is not one of this list' }],
   },
 };
 

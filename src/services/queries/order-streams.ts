@@ -5,7 +5,6 @@
 import Type, { type Static } from 'typebox';
 import { eventFrame } from '#contracts/event-stream.ts';
 import { OrderParams, OrderView } from '#contracts/http.ts';
-import type { OrderEvent } from '#contracts/ordering.ts';
 import type { Caller, EventSink, LiveStream, StreamRequest } from '#contracts/routes.ts';
 import { Closed } from '#contracts/values.ts';
 import type { Refusal } from '#cqrs/decider.ts';
@@ -14,16 +13,15 @@ import { createFollower } from '#cqrs/follower.ts';
 import { systemPorts } from '#platform/ports.ts';
 import type { Database } from '#platform/postgres.ts';
 import type { LiveParts, Streams } from './live.ts';
-import { bodyOf, evolve, type FindOrder, type OrderRow } from './orders.ts';
+import { versionsOf } from './order-then.ts';
+import { bodyOf } from './order-view.ts';
+import type { FindOrder } from './orders.ts';
 import { orderNotFound } from './read-model.ts';
-import { rfc3339 } from './utc-time.ts';
 
 /** An event may have been parked, and applied later without a further one: that is seen by looking. */
 const lookEveryMs = 15_000;
 const lookAtOrdersMax = 1_000;
 const appliedWaitMs = 500;
-/** An order has about five events of its own; one whose payment stays in doubt has more. */
-const eventsFoldedMax = 1_000;
 
 const OrderStreamQuery = Closed({
   lastEventId: Type.Optional(
@@ -112,22 +110,10 @@ export function orderStreams(
 
   /** The versions between, from the events. */
   async function foldedVersions(orderId: string, after: number, before: number): Promise<Frame[]> {
-    const events = await database.query<{ id: string; version: number; type: string; at: string; data: string }>(
-      'read versions of an order',
-      `select id, version, type, data, ${rfc3339('at')} as at
-       from order_events where order_id = $1 and starts_with(id, 'ordering-') order by version limit $2`,
-      [orderId, eventsFoldedMax],
-    );
-    const frames: Frame[] = [];
-    let row: OrderRow | undefined;
-    for (const event of events) {
-      // Parked, and not in the history yet: it goes on with the version that can be shown.
-      if (event.version !== (row?.version ?? 0) + 1 || event.version >= before) break;
-      row = evolve(row, { ...event, data: JSON.parse(event.data) as object } as unknown as RecordedEvent<OrderEvent>);
-      if (row.version <= after) continue;
-      frames.push({ version: row.version, bytes: eventFrame(String(row.version), 'order', bodyOf(row)) });
-    }
-    return frames;
+    const rows = await versionsOf(database, orderId);
+    return rows
+      .filter((row) => row.version > after && row.version < before)
+      .map((row) => ({ version: row.version, bytes: eventFrame(String(row.version), 'order', bodyOf(row)) }));
   }
 
   function begin(orderId: string, after: number | null, reader: Reader): void {

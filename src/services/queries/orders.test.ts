@@ -233,6 +233,23 @@ test('words are found in ids, SKUs and product names, by their beginning and in 
   assert.equal(await found('blue', { sku: 'SKU-1', status: 'reserved' }), 5);
 });
 
+test('an order is found by the name that its customer had when it was placed', async (t) => {
+  const side = await readSideForTests(t);
+  const { tell } = story();
+  await side.given(
+    tell(customerRegistered('c1', { name: 'Ada Byron' })),
+    tell(orderPlaced('before', { customerId: 'c1', customerName: 'Ada Byron' })),
+    tell({ type: 'CustomerChanged', data: { customerId: 'c1', name: 'Ada Lovelace-King' } }),
+    tell(orderPlaced('after', { customerId: 'c1', customerName: 'Ada Lovelace-King' })),
+    tell(orderPlaced('nameless', { customerId: 'c1' })),
+  );
+  const found = async (q: string): Promise<string[]> => ids(await side.see(listUrl, { query: { q } })).sort();
+  assert.deepEqual(await found('ada'), ['after', 'before']);
+  assert.deepEqual(await found('BYR'), ['before']);
+  assert.deepEqual(await found('king heart'), ['after']);
+  assert.deepEqual(await found('c1'), ['after', 'before', 'nameless']);
+});
+
 test('no text breaks the search', async (t) => {
   const side = await readSideForTests(t);
   await side.given(...manyOrders());

@@ -1,5 +1,13 @@
 /** The read model `orders`: each order as its customer sees it, and lists of orders by any mix of filters. */
-import { CustomerParams, OrderList, OrderListQuery, OrderParams, OrderView, PageQuery } from '#contracts/http.ts';
+import {
+  CustomerParams,
+  OrderList,
+  OrderListQuery,
+  OrderParams,
+  OrderQuery,
+  OrderView,
+  PageQuery,
+} from '#contracts/http.ts';
 import type { OrderEvent, OrderingEvent } from '#contracts/ordering.ts';
 import type { Caller, QueryAnswer, QueryRequest } from '#contracts/routes.ts';
 import type { RecordedEvent } from '#cqrs/event-log.ts';
@@ -7,7 +15,9 @@ import type { Projection } from '#cqrs/projection.ts';
 import type { ReadTable, RowKey, Rows } from '#cqrs/read-store.ts';
 import type { Database } from '#platform/postgres.ts';
 import { cursorsOf, emptyPage, limitDefault, listRows, malformedCursor, pageBytes } from './listing.ts';
-import { customerNotFound, foldRows, maySee, orderNotFound, type ReadModel } from './read-model.ts';
+import { orderThen } from './order-then.ts';
+import { bodyOf, evolve, type OrderEventRecord, type OrderRow, placedRow } from './order-view.ts';
+import { customerNotFound, foldRows, invalidParameter, maySee, orderNotFound, type ReadModel } from './read-model.ts';
 import type { Resource, ResourceCache } from './resource-cache.ts';
 import { exactSku, lexemes, rememberingWordsOf, skuQuery, wordsOf, wordsOfId, wordsQuery } from './search-words.ts';
 import { rfc3339, utcTime } from './utc-time.ts';
@@ -35,14 +45,18 @@ export function ordersReadModel(
       {
         method: 'GET',
         url: '/v1/orders/:orderId',
-        summary: 'One order',
+        summary: 'One order, as it is or as it was',
         audience: 'customer',
         tag: 'orders',
         params: OrderParams,
+        query: OrderQuery,
         streams: ({ orderId }: OrderParams) => [`order-${orderId}`],
         answers: { 200: OrderView },
-        read: async ({ params, caller }: QueryRequest<OrderParams>) =>
-          (await find(params.orderId, caller)) ?? orderNotFound(params.orderId),
+        read: async ({ params: { orderId }, query, caller }: QueryRequest<OrderParams, OrderQuery>) => {
+          const order = await find(orderId, caller);
+          if (order === undefined) return orderNotFound(orderId);
+          return orderThen(database, orderId, order, query);
+        },
       },
       {
         method: 'GET',
@@ -75,27 +89,6 @@ export function ordersReadModel(
     ],
   };
 }
-
-/** What an order comes to is in here once; `body` puts it together. */
-export type OrderRow = {
-  readonly order_id: string;
-  readonly version: number;
-  readonly customer_id: string;
-  readonly status: OrderView['status'];
-  /** JSON text. */
-  readonly failure: string | null;
-  /** JSON text, as OrderView has it. */
-  readonly lines: string;
-  readonly units: number;
-  readonly country: string | null;
-  readonly total: number;
-  readonly currency: string;
-  readonly payment_status: OrderView['payment']['status'];
-  /** JSON text of a string. */
-  readonly payment_method: string;
-  readonly placed_at: string;
-  readonly updated_at: string;
-};
 
 const ordersTable: ReadTable<OrderRow> = {
   name: 'orders',
@@ -198,7 +191,6 @@ function ordersProjection(cache: ResourceCache): Projection {
   };
 }
 
-type OrderEventRecord = RecordedEvent<OrderEvent>;
 type OrderPlaced = Extract<OrderEvent, { type: 'OrderPlaced' }>['data'];
 
 const isUnfulfilled = (status: OrderView['status']): boolean => status === 'failed' || status === 'cancelled';
@@ -206,95 +198,15 @@ const isUnfulfilled = (status: OrderView['status']): boolean => status === 'fail
 const keysOf = (ids: readonly string[]): RowKey[] => ids.map((id) => [id]);
 
 function searchWords(placed: OrderPlaced, wordsOfProduct: typeof wordsOf): readonly string[] {
-  const { orderId, customerId, lines } = placed;
+  const { orderId, customerId, customerName = '', lines } = placed;
   return lexemes([
     ...wordsOfId(orderId),
     ...wordsOf(customerId),
+    ...wordsOf(customerName),
     ...lines.map(({ sku }) => exactSku(sku)),
     ...lines.flatMap(({ sku }) => wordsOfProduct(sku)),
     ...lines.flatMap(({ name }) => wordsOfProduct(name)),
   ]);
-}
-
-/** What the order looks like after `event`. Its version and `updated_at` are the event's. */
-export function evolve(before: OrderRow | undefined, event: OrderEventRecord): OrderRow {
-  const now = { updated_at: utcTime(event.at), version: event.version };
-  if (event.type === 'OrderPlaced') return { ...placedRow(event.data), ...now };
-  if (!before) throw new Error(`${event.id} (${event.type}) is the first event of ${event.stream}`);
-  switch (event.type) {
-    case 'OrderReserved':
-      return { ...before, status: 'reserved', payment_status: 'pending', ...now };
-    case 'OrderPaymentInDoubt':
-      return { ...before, payment_status: 'unknown', ...now };
-    case 'OrderCompleted':
-      return { ...before, status: 'completed', payment_status: 'captured', ...now };
-    case 'OrderFailed':
-      return {
-        ...before,
-        status: 'failed',
-        failure: JSON.stringify(event.data.failure),
-        payment_status: paymentAfterFailure(before, event.data),
-        ...now,
-      };
-    case 'OrderCancelled':
-      // Reserved: payments may be charging at this moment. The refund or the void will tell.
-      return {
-        ...before,
-        status: 'cancelled',
-        payment_status: event.data.was === 'pending' ? 'none' : before.payment_status,
-        ...now,
-      };
-    case 'OrderRefunded':
-      return { ...before, payment_status: 'refunded', ...now };
-    case 'OrderPaymentVoided':
-      return { ...before, payment_status: 'none', ...now };
-  }
-}
-
-function placedRow({ orderId, customerId, lines, total, payment, ...placed }: OrderPlaced): OrderRow {
-  const { currency } = placed;
-  return {
-    order_id: orderId,
-    version: 0,
-    customer_id: customerId,
-    status: 'pending',
-    failure: null,
-    lines: JSON.stringify(
-      lines.map(({ sku, name, quantity, unitPrice }) => ({
-        sku,
-        name,
-        quantity,
-        unitPrice: { amount: unitPrice, currency },
-      })),
-    ),
-    units: unitsOf(lines),
-    country: placed.country === undefined ? null : storable(placed.country),
-    total: total.amount,
-    currency: total.currency,
-    payment_status: 'none',
-    payment_method: JSON.stringify(payment.method),
-    placed_at: utcTime(placed.placedAt),
-    updated_at: utcTime(placed.placedAt),
-  };
-}
-
-const unitsOf = (lines: OrderPlaced['lines']): number => lines.reduce((sum, { quantity }) => sum + quantity, 0);
-
-/** PostgreSQL's text holds no NUL and no half characters. */
-const storable = (text: string): string => text.replaceAll('\0', '').toWellFormed();
-
-function paymentAfterFailure(
-  before: OrderRow,
-  { was, failure }: Extract<OrderEvent, { type: 'OrderFailed' }>['data'],
-): OrderRow['payment_status'] {
-  switch (failure.code) {
-    case 'payment-declined':
-      return 'declined';
-    case 'out-of-stock':
-      return 'none';
-    case 'timed-out':
-      return was === 'pending' ? 'none' : before.payment_status;
-  }
 }
 
 /** What never changes of an order once it is placed. */
@@ -334,16 +246,6 @@ const resourceOf = (row: OrderRow): Resource => ({
   owner: row.customer_id,
 });
 
-/** The JSON text of its OrderView. */
-export function bodyOf(row: OrderRow): string {
-  const head = JSON.stringify({ orderId: row.order_id, customerId: row.customer_id, status: row.status });
-  const failure = row.failure === null ? '' : `,"failure":${row.failure}`;
-  const total = JSON.stringify({ amount: row.total, currency: row.currency });
-  const payment = `{"status":"${row.payment_status}","method":${row.payment_method}}`;
-  const times = `"placedAt":"${row.placed_at}","updatedAt":"${row.updated_at}"`;
-  return `${head.slice(0, -1)}${failure},"lines":${row.lines},"total":${total},"payment":${payment},${times},"version":${row.version}}`;
-}
-
 const shownColumns = `o.order_id, o.version, o.customer_id, o.status, o.failure, o.lines, o.total, o.currency,
   o.payment_status, o.payment_method, ${rfc3339('o.placed_at')} as placed_at, ${rfc3339('o.updated_at')} as updated_at`;
 
@@ -362,6 +264,8 @@ async function listOrders(database: Database, query: OrderListQuery): Promise<Qu
   const { column, type, direction, beyond } = orderings[sort];
   const placedFrom = query.placedFrom === undefined ? null : utcTime(query.placedFrom);
   const placedTo = query.placedTo === undefined ? null : utcTime(query.placedTo);
+  if (placedFrom !== null && placedTo !== null && placedFrom >= placedTo)
+    return invalidParameter('placedFrom', 'has to be before `placedTo`');
   const filters = [customerId ?? null, status ?? null, placedFrom, placedTo, minTotal ?? null];
   const cursors = cursorsOf(
     ['orders', filters, sku ?? null, q ?? null, sort],

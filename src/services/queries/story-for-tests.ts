@@ -95,19 +95,21 @@ export function orderPlaced(
   orderId: string,
   fields: Partial<{
     customerId: string;
+    customerName: string;
     country: string;
     currency: string;
     placedAt: string;
     lines: { sku: string; name: string; quantity: number; unitPrice: number }[];
   }> = {},
 ): Told & { type: 'OrderPlaced' } {
-  const { customerId = 'alice', country, currency = 'GBP', placedAt = '2010-12-01T08:26:00Z' } = fields;
+  const { customerId = 'alice', customerName, country, currency = 'GBP', placedAt = '2010-12-01T08:26:00Z' } = fields;
   const lines = fields.lines ?? [{ sku: '85123A', name: 'White hanging heart', quantity: 6, unitPrice: 255 }];
   return {
     type: 'OrderPlaced',
     data: {
       orderId,
       customerId,
+      ...(customerName === undefined ? {} : { customerName }),
       ...(country === undefined ? {} : { country }),
       currency,
       lines,
