@@ -52,14 +52,20 @@ const warmUpSeconds = 6;
 const followedShare = 0.02;
 const followEveryMs = 20;
 const finalWithinMs = 30_000;
-const limitsMs = { reads: 30, writes: 100, completed: 1_000 } as const;
+const limitsMs = { reads: 30, writes: 100, visible: 100, completed: 1_000 } as const;
 
 type Reply = { readonly status: number; readonly text: string; readonly token: string | undefined };
 
 const own = flags.url === undefined ? await startOwn() : null;
 const base = new URL(flags.url ?? own!.address);
 const agent = new Agent({ keepAlive: true, maxSockets: clients * 2 });
-const histograms = { reads: createHistogram(), writes: createHistogram(), completed: createHistogram() };
+const histograms = {
+  reads: createHistogram(),
+  writes: createHistogram(),
+  /** From an order being acknowledged to a read that shows it. */
+  visible: createHistogram(),
+  completed: createHistogram(),
+};
 const run = randomUUID().slice(0, 8);
 const placed: string[] = [];
 const following: Promise<void>[] = [];
@@ -69,10 +75,12 @@ try {
   await setUp();
   await load(flags.smoke ? 1 : warmUpSeconds, null);
   placed.length = 0;
+  const before = await freshness();
   const took = await load(seconds, histograms);
   await Promise.all(following);
+  const after = await freshness();
   const notCompleted = await countNotCompleted();
-  const passed = report(took, notCompleted);
+  const passed = report(took, notCompleted, shownWithin(before, after));
   process.exitCode = passed || (flags.smoke && failures + notCompleted === 0) ? 0 : 1;
 } finally {
   agent.destroy();
@@ -141,17 +149,40 @@ async function place(into: typeof histograms | null, due: number): Promise<void>
   const reply = await timed(into?.writes, due, () => call('POST', '/v1/orders', body, undefined, orderId));
   if (reply.status !== 201) return fail('/v1/orders', reply);
   placed.push(orderId);
-  if (into !== null && Math.random() < followedShare) following.push(follow(orderId, into.completed));
+  if (into !== null && Math.random() < followedShare) following.push(follow(orderId, reply.token!, into));
 }
 
-async function follow(orderId: string, histogram: RecordableHistogram): Promise<void> {
+async function follow(orderId: string, token: string, into: typeof histograms): Promise<void> {
   const answered = performance.now();
+  const seen = await timed(into.visible, answered, () => call('GET', `/v1/orders/${orderId}`, undefined, token));
+  if (seen.status !== 200) fail(`/v1/orders/${orderId}`, seen);
   while (performance.now() - answered < finalWithinMs) {
     const reply = await call('GET', `/v1/orders/${orderId}`);
     if (reply.status === 200 && (JSON.parse(reply.text) as { status: string }).status === 'completed') break;
     await new Promise((resolve) => setTimeout(resolve, followEveryMs));
   }
-  histogram.record(Math.max(1, Math.round((performance.now() - answered) * 1e6)));
+  into.completed.record(Math.max(1, Math.round((performance.now() - answered) * 1e6)));
+}
+
+/** How many events were shown within how many seconds of being recorded, as the system itself has counted all of them. */
+async function freshness(): Promise<ReadonlyMap<number, number>> {
+  const { text } = await call('GET', '/metrics');
+  const counted = new Map<number, number>();
+  for (const [, bound, count] of text.matchAll(/^twofold_freshness_seconds_bucket\{.*le="(.+)"\} (\d+)$/gm)) {
+    const within = bound === '+Inf' ? Infinity : Number(bound);
+    counted.set(within, (counted.get(within) ?? 0) + Number(count));
+  }
+  return counted;
+}
+
+/** The share of events between two looks that were shown within each time, as far as it tells something. */
+function shownWithin(before: ReadonlyMap<number, number>, after: ReadonlyMap<number, number>): string {
+  const between = [...after].map(([bound, count]) => [bound, count - (before.get(bound) ?? 0)] as const);
+  const events = between.at(-1)?.[1] ?? 0;
+  const shares = between
+    .filter(([bound]) => [0.02, 0.05, 0.1, 0.2, 0.5, 5].includes(bound))
+    .map(([bound, count]) => `${((100 * count) / events).toFixed(2)} % within ${bound * 1_000} ms`);
+  return `of ${events} events, shown by reads from when they were recorded: ${shares.join(', ')}`;
 }
 
 /** Looks at every order once all has come to rest. */
@@ -220,7 +251,7 @@ function call(method: string, path: string, body?: object, token?: string, key?:
   });
 }
 
-function report(took: number, notCompleted: number): boolean {
+function report(took: number, notCompleted: number, fresh: string): boolean {
   let passed = failures === 0 && notCompleted === 0;
   console.log(
     `${clients} clients, ${seconds} s, ${rate > 0 ? `${rate} requests a second` : 'as fast as they are answered'}\n`,
@@ -228,7 +259,7 @@ function report(took: number, notCompleted: number): boolean {
   console.log(
     `${''.padEnd(12)}${['per second', 'p50 ms', 'p99 ms', 'p99.9 ms', 'max ms', 'limit p99'].map((cell) => cell.padStart(11)).join('')}`,
   );
-  for (const kind of ['reads', 'writes', 'completed'] as const) {
+  for (const kind of ['reads', 'writes', 'visible', 'completed'] as const) {
     const histogram = histograms[kind];
     const ms = (percentile: number): string => (histogram.percentile(percentile) / 1e6).toFixed(1);
     const cells = [
@@ -242,9 +273,8 @@ function report(took: number, notCompleted: number): boolean {
     console.log(`${kind.padEnd(12)}${cells.map((cell) => cell.padStart(11)).join('')}`);
     passed &&= histogram.percentile(99) / 1e6 <= limitsMs[kind];
   }
-  console.log(
-    `\n${placed.length} orders placed, ${notCompleted} of them not completed; ${failures} unexpected answers`,
-  );
+  console.log(`\n${fresh}`);
+  console.log(`${placed.length} orders placed, ${notCompleted} of them not completed; ${failures} unexpected answers`);
   return passed;
 }
 

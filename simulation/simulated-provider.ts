@@ -100,6 +100,7 @@ export class SimulatedProvider {
       void: (key) => call<VoidOutcome>('void', 1, () => this.#void(key)),
       refund: ({ key, charge, amount }) =>
         call<RefundOutcome>('refund', work(), () => this.#refund(key, charge, amount)),
+      statistics: () => ({ calls: 0, open: 0, oldestMs: 0 }),
       close() {
         closed = true;
       },

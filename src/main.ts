@@ -248,7 +248,8 @@ async function serve(services: string[], overrides: SettingsOverrides): Promise<
       console.log(`The sandbox payment provider answers at ${sandbox.url}`);
       if (owners.length === 0) return reportReady(sandbox.url);
     }
-    const { listensTo, startSystem } = await import('./system.ts');
+    const { startSystem } = await import('./system.ts');
+    const { listensTo } = await import('./service-map.ts');
     const needed = databaseOwners.filter((owner) =>
       owners.some((one) => one === owner || (listensTo[one] as readonly string[]).includes(owner)),
     );

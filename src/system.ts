@@ -3,32 +3,27 @@
  * and mounts their routes on the gateway. Which services these are is a setting; no service knows.
  */
 import type { Route } from '#contracts/routes.ts';
-import { publishedEvents } from '#contracts/event-types.ts';
 import type { CommandServiceName, Service, ServiceParts } from '#contracts/service.ts';
 import { type CommandBus, createCommandBus } from '#cqrs/command-bus.ts';
 import type { Consumer } from '#cqrs/consumer.ts';
 import type { Positions } from '#cqrs/consistency-token.ts';
 import type { EventLog } from '#cqrs/event-log.ts';
-import { createEventTypes, type EventTypes } from '#cqrs/event-types.ts';
 import { type Feed, localFeed, remoteFeed } from '#cqrs/feed.ts';
 import { checkpointSchemaFolder, forgetKeys, openPostgresLog, postgresLogReader } from '#cqrs/postgres-log.ts';
 import { postgresReadStore, readStoreOptions } from '#cqrs/postgres-read-store.ts';
-import { postgresParkedMessages } from '#cqrs/postgres-parked-messages.ts';
 import { startProjections } from '#cqrs/projections.ts';
 import { reachAll } from '#cqrs/progress.ts';
 import type { ReadStore } from '#cqrs/read-store.ts';
 import { createLiveStreams } from '#gateway/live-streams.ts';
+import { createRequestFigures } from '#gateway/request-figures.ts';
 import { startGateway } from '#gateway/server.ts';
-import { deadLetterRoutes, type DeadLettersOptions } from '#operations/dead-letters.ts';
-import { createJobs, jobRoute } from '#operations/jobs.ts';
-import { createMetrics } from '#operations/metrics.ts';
-import { createRebuilds, type Rebuilds } from '#operations/rebuilds.ts';
+import { createFreshness, type Freshness } from '#operations/freshness.ts';
 import { assertDurable } from '#platform/embedded-postgres.ts';
 import type { Logger } from '#platform/logger.ts';
 import { systemPorts } from '#platform/ports.ts';
 import { migrate } from '#platform/migrations.ts';
 import { type Database, openDatabase } from '#platform/postgres.ts';
-import type { DatabaseOwner, Settings } from '#platform/settings.ts';
+import type { Settings } from '#platform/settings.ts';
 import { catalogSchema, startCatalog } from '#services/catalog/service.ts';
 import { inventorySchema, startInventory } from '#services/inventory/service.ts';
 import { orderingSchema, startOrdering } from '#services/ordering/service.ts';
@@ -40,11 +35,10 @@ import {
   type ReadModels,
   readsOptions,
   type ReadSide,
-  rebuildInThread,
 } from '#services/queries/service.ts';
 import { seedDemoData } from './demo-data.ts';
-
-export type ServiceName = DatabaseOwner;
+import { startOperating } from './operating.ts';
+import { commandServices, eventTypesOf, listensTo, serviceOf, type ServiceName, sourceOf } from './service-map.ts';
 
 export type SystemOptions = {
   readonly services: readonly ServiceName[];
@@ -63,15 +57,6 @@ export type RunningSystem = {
   stop(): Promise<void>;
 };
 
-/** Whose logs each part listens to. */
-export const listensTo: Readonly<Record<ServiceName, readonly CommandServiceName[]>> = {
-  catalog: [],
-  ordering: ['catalog', 'inventory', 'payments'],
-  inventory: ['catalog', 'ordering'],
-  payments: ['ordering'],
-  queries: ['catalog', 'ordering', 'inventory', 'payments'],
-};
-
 const schemas: Readonly<Record<ServiceName, readonly URL[]>> = {
   catalog: catalogSchema,
   ordering: orderingSchema,
@@ -80,16 +65,6 @@ const schemas: Readonly<Record<ServiceName, readonly URL[]>> = {
   queries: [checkpointSchemaFolder, queriesSchema],
 };
 
-const commandServices = ['catalog', 'ordering', 'inventory', 'payments'] as const;
-/** One shard per service, for now: its number is part of every position that leaves the service. */
-const sourceOf = (service: CommandServiceName): string => `${service}.0`;
-const serviceOf = (source: string): CommandServiceName => source.slice(0, source.indexOf('.')) as CommandServiceName;
-const eventTypesOf: Readonly<Record<CommandServiceName, EventTypes>> = {
-  catalog: createEventTypes(publishedEvents.catalog),
-  ordering: createEventTypes(publishedEvents.ordering),
-  inventory: createEventTypes(publishedEvents.inventory),
-  payments: createEventTypes(publishedEvents.payments),
-};
 const requestsUnderWayMax = 20_000;
 const readConnectionsMax = 6;
 /** Calls to the payment provider under way at once. */
@@ -124,8 +99,7 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
     const feedOf = feeds(databases, logs, stops);
     const headOf = (other: CommandServiceName): Promise<number> =>
       (logs.get(other) ?? postgresLogReader(databases.get(other)!, sourceOf(other))).head();
-    const running: Service[] = [];
-    const consumers: Consumer[] = [];
+    const running = new Map<CommandServiceName, Service>();
 
     for (const [name, log] of logs) {
       const parts: ServiceParts = {
@@ -137,27 +111,23 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
         reportTrouble,
       };
       const service = startService(name, parts, options);
-      running.push(service);
-      consumers.push(...service.consumers);
+      running.set(name, service);
       stops.push(async () => {
         await Promise.all([service.timers?.stop(), ...service.consumers.map((consumer) => consumer.stop())]);
         service.stop?.();
       });
     }
 
+    const freshness = createFreshness(systemPorts);
     const readModels = services.includes('queries')
       ? createReadModels({ database: openReads(options, stops), cacheMb: settings.cacheMb })
       : null;
     const readSide =
       readModels === null
         ? []
-        : startReadSide(readModels, postgresReadStore(databases.get('queries')!), feedOf, reportTrouble);
-    consumers.push(...readSide);
+        : startReadSide(readModels, postgresReadStore(databases.get('queries')!), feedOf, freshness, reportTrouble);
     stops.push(() => Promise.all(readSide.map((consumer) => consumer.stop())));
     stops.push(forgetOldKeys(databases, logs, settings.idempotencyRetentionHours, reportTrouble));
-
-    const rebuilds =
-      readModels === null ? null : openRebuilds(options, databases, readModels, readSide, stops, reportTrouble);
 
     const shown = whatIsShown(readSide);
     const live = readModels?.live({
@@ -167,13 +137,6 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
       reportTrouble,
     });
     if (live !== undefined) stops.push(() => live.stop());
-    const routes: Route[] = [
-      ...running.flatMap((service) => service.routes),
-      ...(readModels?.routes(shown) ?? []),
-      ...(live?.routes ?? []),
-      ...deadLetterRoutes(parkedIn(databases, consumers)),
-      ...(rebuilds?.routes ?? []),
-    ];
     const liveStreams = createLiveStreams({
       streamsMax: settings.liveStreamsMax,
       streamsPerCustomerMax: settings.liveStreamsPerCustomerMax,
@@ -181,13 +144,26 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
       waitingBytesMax: settings.liveWaitingKb * 1_024,
       logger,
     });
-    const metrics = createMetrics({
-      consumers,
+    const figures = createRequestFigures();
+    const operating = startOperating({
+      system: options,
+      databases,
+      running,
       buses,
-      timers: running.flatMap((service) => service.timers ?? []),
-      cacheStats: readModels === null ? null : () => readModels.cacheStats(),
-      liveStreams: () => liveStreams.statistics(),
+      readModels,
+      readSide,
+      freshness,
+      figures,
+      liveStreams,
+      reportTrouble,
     });
+    stops.push(() => operating.stop());
+    const routes: Route[] = [
+      ...[...running.values()].flatMap((service) => service.routes),
+      ...(readModels?.routes(shown) ?? []),
+      ...(live?.routes ?? []),
+      ...operating.routes,
+    ];
     const gateway = await startGateway({
       routes,
       host: settings.host,
@@ -197,8 +173,9 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
       operatorRequestsPerMinute: settings.operatorRequestsPerMinute,
       queuedRequestsMax: requestsUnderWayMax,
       liveStreams,
-      readiness: () => readiness(databases, consumers),
-      metrics: () => metrics.text(),
+      figures,
+      readiness: () => operating.readiness(),
+      metrics: () => operating.metrics(),
       logger,
     });
     stops.push(() => gateway.stop());
@@ -300,6 +277,7 @@ function startReadSide(
   readModels: ReadModels,
   store: ReadStore,
   feedOf: (service: CommandServiceName) => Feed,
+  freshness: Freshness,
   reportTrouble: (who: string, error: unknown) => void,
 ): Consumer[] {
   return listensTo.queries.map((service) =>
@@ -308,55 +286,10 @@ function startReadSide(
       store,
       projections: readModels.projections,
       onResume: () => readModels.forgetAnswers(),
+      onVisible: (events) => freshness.shown(sourceOf(service), events),
       reportTrouble,
     }),
   );
-}
-
-/** Rebuilds of read models, beginning with those that an older version of this program has made. */
-function openRebuilds(
-  options: SystemOptions,
-  databases: ReadonlyMap<ServiceName, Database>,
-  { projections }: ReadModels,
-  readSide: readonly Consumer[],
-  stops: (() => Promise<unknown> | void)[],
-  reportTrouble: (who: string, error: unknown) => void,
-): Pick<Rebuilds, 'routes'> {
-  const database = databases.get('queries')!;
-  const jobs = createJobs(database, {
-    ports: systemPorts,
-    reportTrouble: (job, error) => options.logger.warn({ err: error, job }, 'a job has failed'),
-  });
-  const rebuilds = createRebuilds({
-    database,
-    projections,
-    consumers: readSide,
-    jobs,
-    ports: systemPorts,
-    rebuild: (wanted, tell, signal) =>
-      rebuildInThread(
-        {
-          ...wanted,
-          databaseUrl: options.databaseUrl('queries'),
-          logs: listensTo.queries.map((service) => ({
-            service,
-            source: sourceOf(service),
-            databaseUrl: options.databaseUrl(service),
-          })),
-        },
-        tell,
-        signal,
-      ),
-  });
-  const stopping = new AbortController();
-  const upToDate = rebuilds
-    .bringUpToDate(stopping.signal)
-    .catch((error: unknown) => reportTrouble('read models', error));
-  stops.push(async () => {
-    stopping.abort();
-    await Promise.all([jobs.stop(), upToDate]);
-  });
-  return { routes: [...rebuilds.routes, jobRoute(jobs)] };
 }
 
 /** How far the read side has come: what answers and streams show. */
@@ -382,55 +315,6 @@ function whatIsShown(readSide: readonly Consumer[]): ReadSide {
       return shown;
     },
   };
-}
-
-/** The parked messages of all databases that are open here, and of their consumers those that run here. */
-function parkedIn(databases: ReadonlyMap<ServiceName, Database>, consumers: readonly Consumer[]): DeadLettersOptions {
-  const stores = new Map([...databases].map(([name, database]) => [name, postgresParkedMessages(database)]));
-  const owners = new Map(
-    [...databases.keys()].flatMap((owner) =>
-      listensTo[owner].map((source) => [
-        owner === 'queries' ? `projections-of-${sourceOf(source)}` : `${owner}-of-${source}`,
-        owner,
-      ]),
-    ),
-  );
-  return {
-    ports: systemPorts,
-    stores: [...stores.values()],
-    storeOf(consumer) {
-      const owner = owners.get(consumer);
-      return owner === undefined ? null : stores.get(owner)!;
-    },
-    wake: (name) => consumers.find((consumer) => consumer.name === name)?.wake(),
-  };
-}
-
-async function readiness(
-  databases: ReadonlyMap<ServiceName, Database>,
-  consumers: readonly Consumer[],
-): Promise<{ ready: boolean; reasons: string[]; details: object }> {
-  const reasons: string[] = [];
-  await Promise.all(
-    [...databases].map(async ([name, database]) => {
-      await database
-        .query('ping', 'select 1')
-        .catch((error: Error) => reasons.push(`the database of ${name}: ${error.message}`));
-    }),
-  );
-  for (const consumer of consumers) {
-    const trouble = consumer.trouble();
-    if (trouble !== null) reasons.push(`${consumer.name} has been failing since ${trouble.since}: ${trouble.message}`);
-  }
-  const details = consumers.map((consumer) => ({
-    consumer: consumer.name,
-    position: consumer.progress.position,
-    head: consumer.head(),
-    lag: consumer.head() - consumer.progress.position,
-    parked: consumer.parked(),
-    paused: consumer.paused(),
-  }));
-  return { ready: reasons.length === 0, reasons: reasons.sort(), details };
 }
 
 function forgetOldKeys(

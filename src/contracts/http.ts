@@ -389,6 +389,46 @@ export const ProjectionList = Closed({
 });
 export type ProjectionList = Static<typeof ProjectionList>;
 
+const topologyStatuses = ['up', 'failing', 'paused', 'elsewhere'] as const;
+export const TopologyView = Closed({
+  nodes: Type.Array(
+    Closed({
+      id: Type.String(),
+      kind: OneOf('gateway', 'command-service', 'query-service', 'payment-provider'),
+      name: Type.String(),
+      status: Type.Unsafe<(typeof topologyStatuses)[number]>(
+        Type.String({
+          enum: [...topologyStatuses],
+          description: '`elsewhere`: not in this process, which does not know how it is',
+        }),
+      ),
+      detail: Type.Optional(Type.String({ description: 'what is wrong' })),
+      readModels: Type.Optional(Type.Array(Type.String())),
+    }),
+  ),
+  edges: Type.Array(
+    Closed({
+      from: Type.String(),
+      to: Type.String(),
+      kind: OneOf('events', 'requests', 'calls'),
+      name: Type.String({ description: 'of events: the consumer' }),
+      ratePerSecond: Type.Number({ minimum: 0, description: 'over the last 10 s' }),
+      lagEvents: Type.Integer({ minimum: 0, description: 'not applied yet; of requests and calls: not answered yet' }),
+      lagSeconds: Type.Union([Type.Number({ minimum: 0 }), Type.Null()], {
+        description: 'how long the oldest of those has been waiting; null: its log cannot be asked',
+      }),
+      parked: Type.Optional(Type.Integer({ minimum: 0, description: 'messages parked, for an operator' })),
+      paused: Type.Optional(Type.String({ description: 'why it takes no events' })),
+      freshness: Type.Optional(
+        Type.Union([Closed({ events: Type.Integer(), p50Ms: Type.Number(), p99Ms: Type.Number() }), Type.Null()], {
+          description: 'from being recorded to being shown, of the events of the last minute; null: there were none',
+        }),
+      ),
+    }),
+  ),
+});
+export type TopologyView = Static<typeof TopologyView>;
+
 /** RFC 9457; further members say more about some problems. */
 export const ProblemBody = Type.Object({
   type: Type.String(),

@@ -24,6 +24,11 @@ export type Service = {
   readonly routes: readonly CommandRoute[];
   readonly consumers: readonly Consumer[];
   readonly timers: Timers | null;
+  /** What it calls outside of the system; `open` calls have no answer yet, the oldest of them for `oldestMs`. */
+  readonly outside?: {
+    readonly name: string;
+    statistics(): { readonly calls: number; readonly open: number; readonly oldestMs: number };
+  };
   /** Stops what only this service has, beyond consumers and timers. */
   stop?(): void;
 };

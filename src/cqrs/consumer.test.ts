@@ -114,6 +114,30 @@ test('each event has its effect once and in order, however often the consumer is
   assert.deepEqual(troubles.all, []);
 });
 
+test('how long the first event has been waiting is told, also of a consumer that stands still', async (t) => {
+  const { orders, start, troubles } = counting(t);
+  await happen(orders, 2);
+  let broken = true;
+  const consumer = start({
+    reactions: {
+      Placed: {
+        reads: () => [{ type: tally, id: 'all' }],
+        react(event: RecordedEvent<Placed>, scope) {
+          if (broken) throw new EngineError('log-unavailable', 'not now');
+          scope.record(tally, 'all', { type: 'Counted', data: { order: event.data.order } });
+        },
+      },
+    },
+  });
+  await troubles.atLeast(1);
+  const [first] = await orders.read(0, 1);
+  assert.equal(await consumer.waitingSince(), first!.at);
+  broken = false;
+  consumer.wake();
+  await reached(consumer, 2);
+  assert.equal(await consumer.waitingSince(), null);
+});
+
 test('an effect whose record was not confirmed is not repeated', async (t) => {
   const memory = openMemoryLog('stock.0');
   let lose = true;

@@ -16,6 +16,8 @@ export type Consumer = {
   readonly progress: Progress;
   /** The last position known of the source. */
   head(): number;
+  /** When the first event was recorded that is not applied yet; null: there is none. Reads it, from the log if need be. */
+  waitingSince(): Promise<string | null>;
   /** Since when, and on what, the consumer has been failing; null: it is not. */
   trouble(): { readonly since: string; readonly message: string } | null;
   /** Why it takes no events, of its own accord or because an operator said so; null: it takes them. */
@@ -89,12 +91,19 @@ export function startConsumer(options: {
     options.feed.interrupt();
   }
 
+  const head = (): number => Math.max(options.feed.knownHead(), progress.position);
   const running = loop();
   return {
     name: options.name,
     source: options.feed.source,
     progress,
-    head: () => Math.max(options.feed.knownHead(), progress.position),
+    head,
+    async waitingSince() {
+      const { position } = progress;
+      if (head() <= position) return null;
+      const [next] = await options.feed.next(position, 1, 0);
+      return next?.at ?? null;
+    },
     trouble: () => trouble,
     paused: () => options.paused?.() ?? null,
     parked: () => options.parked?.() ?? 0,

@@ -114,7 +114,10 @@ function directFeed(
 
     async next(position, limit, waitMs) {
       const remembered = fromMemory(position, limit);
-      if (remembered !== null && remembered.length > 0) return remembered;
+      if (remembered !== null && remembered.length > 0) {
+        heard.advance(remembered.at(-1)!.position);
+        return remembered;
+      }
       if (!asked) {
         heard.advance(await log.head());
         asked = true;

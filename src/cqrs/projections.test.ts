@@ -141,6 +141,7 @@ function projecting(
 ) {
   const troubles = noted<string>();
   const resumes = noted<true>();
+  const visible = noted<number>();
   const start = (...projections: Projection[]): Consumer => {
     const consumer = startProjections({
       feed: feed(),
@@ -148,12 +149,13 @@ function projecting(
       store: 'apply' in on ? on : postgresReadStore(on),
       projections,
       onResume: () => resumes.add(true),
+      onVisible: (events) => events.forEach(({ position }) => visible.add(position)),
       reportTrouble: (who, error) => troubles.add(`${who}: ${(error as Error).message}`),
     });
     t.after(() => consumer.stop());
     return consumer;
   };
-  return { start, troubles, resumes };
+  return { start, troubles, resumes, visible };
 }
 
 test('projections of a log apply each event once, and only those of its service run', async (t) => {
@@ -178,6 +180,33 @@ test('projections of a log apply each event once, and only those of its service 
   const together = { 'projections-of-orders.0': 1_500 };
   assert.deepEqual(await checkpointsIn(database), { 'a-of-orders.0': 1_500, 'b-of-orders.0': 1_500, ...together });
   assert.deepEqual(troubles.all, []);
+});
+
+test('of each event it is told once that a read shows it', async (t) => {
+  const database = await readDatabase(t);
+  const orders = openMemoryLog('orders.0');
+  const { start, troubles, visible } = projecting(t, database, orders);
+  let broken = true;
+  const failing = (): Projection =>
+    noting('a', {
+      also(events) {
+        if (broken && events.some(({ position }) => position > 600)) throw new Error('a bug');
+      },
+    });
+  await happen(orders, 700);
+  const first = start(failing());
+  await troubles.atLeast(1);
+  broken = false;
+  await reached(first, 700);
+  await first.stop();
+  await happen(orders, 100);
+  // A second worker passes the same events by; a new projection has nothing new to show.
+  const workers = [start(failing()), start(failing(), noting('new'))];
+  for (const worker of workers) await reached(worker, 800);
+  assert.deepEqual(
+    visible.all.toSorted((a, b) => a - b),
+    range(1, 800),
+  );
 });
 
 test('a projection that throws leaves neither rows nor checkpoint, nor do its neighbours, until it is mended', async (t) => {

@@ -24,6 +24,7 @@ const gatherMs = 10;
  * - a projection that throws leaves neither rows nor checkpoint, nor do its neighbours, until it is mended
  * - of two workers at once each event is applied once, and both come along
  * - what is to be done after the commit is not done when the commit fails
+ * - of each event it is told once that a read shows it
  * - a new projection catches up alone, and then goes together with the others
  * - a read database that is gone is trouble, and gone on with when it is back
  * - rows that others have replaced are gone on with as they are, within seconds also when nothing happens
@@ -36,6 +37,8 @@ export function startProjections(options: {
   readonly projections: readonly Projection[];
   /** Called before going on from a checkpoint that was read anew: rows may have changed without the hooks of `apply`. */
   readonly onResume: () => void;
+  /** Told of events once a read shows them: each of them once, in whichever process has applied it. */
+  readonly onVisible?: (events: readonly RecordedEvent[]) => void;
   readonly reportTrouble: ReportTrouble;
 }): Consumer {
   const { feed, store, ports = systemPorts, reportTrouble } = options;
@@ -89,6 +92,7 @@ export function startProjections(options: {
         to: move.to,
       }));
       await fold(projections, events, [{ ...move, from: positions.get(name) ?? 0 }, ...together]);
+      options.onVisible?.(events);
     },
   });
 

@@ -41,11 +41,12 @@ const anyone: Identity = { caller: { role: 'operator' }, scope: 'operator', acto
 export function openAccess(options: AccessOptions): Access {
   const verify = tokenVerifier(options);
   if (verify === null) return { identify: () => anyone };
+  /** By header. */
   const verified = new LRUCache<string, { readonly identity: Identity; readonly untilMs: number }>({
     max: verifiedTokensMax,
   });
 
-  async function verifyAndKeep(token: string): Promise<Identity | Denial> {
+  async function verifyAndKeep(authorization: string, token: string): Promise<Identity | Denial> {
     let claims: JWTPayload;
     try {
       claims = await verify!(token);
@@ -56,18 +57,18 @@ export function openAccess(options: AccessOptions): Access {
     if (!('caller' in identity)) return identity;
     const expiresAtMs = claims.exp! * 1_000;
     const known = { ...identity, expiresAtMs };
-    verified.set(token, { identity: known, untilMs: Math.min(expiresAtMs, systemPorts.now() + verifiedMsMax) });
+    verified.set(authorization, { identity: known, untilMs: Math.min(expiresAtMs, systemPorts.now() + verifiedMsMax) });
     return known;
   }
 
   return {
     identify(authorization) {
       if (authorization === undefined) return missing;
+      const known = verified.get(authorization);
+      if (known !== undefined && systemPorts.now() < known.untilMs) return known.identity;
       const token = BEARER.exec(authorization)?.[1];
       if (token === undefined) return invalid('The Authorization header is not `Bearer <JWT>`.');
-      const known = verified.get(token);
-      if (known !== undefined && systemPorts.now() < known.untilMs) return known.identity;
-      return verifyAndKeep(token);
+      return verifyAndKeep(authorization, token);
     },
   };
 }

@@ -3,22 +3,26 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Audience } from '#contracts/routes.ts';
 import type { ProblemCode } from '#contracts/problems.ts';
 import type { Access, Denial, Identity } from './access.ts';
+import { systemPorts } from '#platform/ports.ts';
 import { answerProblem } from './answers.ts';
 import type { Limits } from './limits.ts';
+import type { RequestFigures, RouteTimes } from './request-figures.ts';
 import { escapePointer, type FieldError } from './schema-compiler.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
     /** Set before a handler runs. */
     identity: Identity;
+    /** Where the request is counted once it is answered; null: it has not been let in. */
+    timed: { readonly times: RouteTimes; readonly sinceMs: number } | null;
   }
 }
 
 type Hook = (request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void) => void;
 
 export type Admission = {
-  /** Lets a request through to a route for `audience`, or answers why not. */
-  admit(audience: Audience): Hook;
+  /** Lets a request through to a route for `audience`, or answers why not. Either is counted in `times`. */
+  admit(audience: Audience, times: RouteTimes): Hook;
   /** Lets an operator through however full the house is: that is when it is looked at. */
   readonly admitOperatorAlways: Hook;
 };
@@ -26,14 +30,14 @@ export type Admission = {
 type AdmissionOptions = {
   readonly access: Access;
   readonly limits: Limits;
+  readonly figures: RequestFigures;
   /** Requests under way at once. */
   readonly requestsMax: number;
 };
 
-export function createAdmission({ access, limits, requestsMax }: AdmissionOptions): Admission {
-  let underWay = 0;
+export function createAdmission({ access, limits, figures, requestsMax }: AdmissionOptions): Admission {
   const leave = (): void => {
-    underWay -= 1;
+    figures.underWay -= 1;
   };
 
   const identifyFor =
@@ -66,10 +70,11 @@ export function createAdmission({ access, limits, requestsMax }: AdmissionOption
   }
 
   return {
-    admit(audience) {
+    admit(audience, times) {
       const identify = identifyFor(audience);
       return (request, reply, done) => {
-        if (underWay >= requestsMax) {
+        request.timed = { times, sinceMs: systemPorts.elapsed() };
+        if (figures.underWay >= requestsMax) {
           answerProblem(
             request,
             reply,
@@ -78,8 +83,9 @@ export function createAdmission({ access, limits, requestsMax }: AdmissionOption
           );
           return;
         }
-        underWay += 1;
-        reply.raw.once('close', leave);
+        figures.underWay += 1;
+        // It is emitted once, and telling a listener that it was the only time costs each request.
+        reply.raw.on('close', leave);
         const fault = faultOf(request);
         if (fault !== null) answerProblem(request, reply, 'malformed-request', fault.detail, { members: fault });
         else identify(request, reply, done);

@@ -69,6 +69,7 @@ function finish(
   // Before the hijack: a header that cannot be written still becomes a 500.
   reply.raw.writeHead(status, headers);
   reply.hijack();
+  request.timed?.times.record(status, request.timed.sinceMs);
   // The same bytes, but as a text: they leave together with the head, as one piece instead of two.
   if (Buffer.isBuffer(body) && body.length <= onePieceBytesMax) reply.raw.end(body.toString('latin1'), 'latin1');
   else reply.raw.end(body);

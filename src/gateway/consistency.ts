@@ -4,6 +4,7 @@ import { decodeToken, encodeToken, type Positions } from '#cqrs/consistency-toke
 import type { Route } from '#contracts/routes.ts';
 import { answerProblem } from './answers.ts';
 import { waitPreferredMs } from './preconditions.ts';
+import type { RequestFigures } from './request-figures.ts';
 
 export type Consistency = {
   /**
@@ -13,18 +14,21 @@ export type Consistency = {
   reached(request: FastifyRequest, reply: FastifyReply, route: Route, token: Positions): Promise<boolean>;
 };
 
-export function createConsistency(options: { readonly waitersMax: number }): Consistency {
-  let waiters = 0;
+export function createConsistency(options: {
+  readonly waitersMax: number;
+  readonly figures: RequestFigures;
+}): Consistency {
+  const { figures } = options;
   return {
     async reached(request, reply, route, token) {
-      if (waiters >= options.waitersMax) {
+      if (figures.waiting >= options.waitersMax) {
         answerProblem(request, reply, 'overloaded', `${options.waitersMax} requests are waiting already.`);
         return false;
       }
       const waitMs = waitPreferredMs(headerOf(request, 'prefer'));
-      waiters += 1;
+      figures.waiting += 1;
       const caughtUp = await route.caughtUp(token, waitMs).finally(() => {
-        waiters -= 1;
+        figures.waiting -= 1;
       });
       if (!caughtUp) {
         answerProblem(

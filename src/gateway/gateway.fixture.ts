@@ -11,6 +11,7 @@ import { EngineError } from '#cqrs/errors.ts';
 import type { CommandRequest, QueryRequest, Route } from '#contracts/routes.ts';
 import { Closed, ID_PATTERN } from '#contracts/values.ts';
 import { createLiveStreams } from './live-streams.ts';
+import { createRequestFigures } from './request-figures.ts';
 import { type GatewayOptions, startGateway } from './server.ts';
 
 export const jwt = {
@@ -225,6 +226,7 @@ export async function gatewayFor(t: TestContext, overrides: Partial<GatewayOptio
     metrics: async () => 'things_total 1\n',
     logger: pino(sink),
     queuedRequestsMax: 100,
+    figures: createRequestFigures(),
     liveStreams: createLiveStreams({
       streamsMax: 100,
       streamsPerCustomerMax: 10,

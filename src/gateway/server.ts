@@ -12,7 +12,7 @@ import { type AccessOptions, openAccess } from './access.ts';
 import { type Admission, createAdmission } from './admission.ts';
 import { answerProblem, pathOf, PROBLEM_TYPE, problemBody } from './answers.ts';
 import { commandHandler } from './commands.ts';
-import { createConsistency } from './consistency.ts';
+import { type Consistency, createConsistency } from './consistency.ts';
 import { mountDocumentation } from './documentation.ts';
 import { mountHealth, type Readiness } from './health.ts';
 import { createIdempotencyKeys } from './idempotency-keys.ts';
@@ -21,6 +21,7 @@ import { createLimits } from './limits.ts';
 import type { LiveStreams } from './live-streams.ts';
 import { mountProblemPages } from './problem-pages.ts';
 import { queryHandler } from './queries.ts';
+import type { RequestFigures } from './request-figures.ts';
 import { failureHandler } from './refusals.ts';
 import { compileSchema } from './schema-compiler.ts';
 import { continueTrace } from './trace-context.ts';
@@ -42,6 +43,7 @@ export type GatewayOptions = {
   /** Requests under way at once; more are turned away. */
   readonly queuedRequestsMax: number;
   readonly liveStreams: LiveStreams;
+  readonly figures: RequestFigures;
   /** How long a request may take to arrive. */
   readonly requestTimeoutMs?: number;
   /** How long `stop` waits for requests under way. */
@@ -66,7 +68,7 @@ const closeIdleEveryMs = 50;
 
 /** Serves `routes` and the house's own addresses. Rejects when it cannot listen. */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
-  const { routes, logger } = options;
+  const { routes, logger, figures } = options;
   const app = createServer(options.requestTimeoutMs ?? 30_000, failureHandler(logger));
   await app.register(rateLimit, { global: false });
   const limits = createLimits(app, {
@@ -74,9 +76,10 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     operator: options.operatorRequestsPerMinute,
   });
   const access = openAccess(options.jwt);
-  const admission = createAdmission({ access, limits, requestsMax: options.queuedRequestsMax });
+  const admission = createAdmission({ access, limits, figures, requestsMax: options.queuedRequestsMax });
   answerUnknownAddresses(app);
-  mountRoutes(app, routes, admission, options.liveStreams);
+  const consistency = createConsistency({ waitersMax: consistencyWaitersMax, figures });
+  mountRoutes(app, routes, { admission, consistency, liveStreams: options.liveStreams, figures });
   mountHealth(app, { admission, readiness: options.readiness, metrics: options.metrics });
   await app.register(async (pages: FastifyInstance) => {
     await pages.register(helmet, pageSecurity);
@@ -124,6 +127,7 @@ function createServer(requestTimeoutMs: number, answerFailure: ReturnType<typeof
   app.decorateRequest('identity', null as never);
   app.decorateRequest('trace', null);
   app.decorateRequest('limitHeaders', null);
+  app.decorateRequest('timed', null);
   app.decorateRequest('bodyBytes', 0);
   app.setErrorHandler(answerFailure);
   app.setValidatorCompiler(compileSchema as never);
@@ -135,18 +139,20 @@ const REQUEST_ID = /^[\w.:~@+/=-]{1,128}$/;
 
 const noQuery = Closed({});
 
-function mountRoutes(
-  app: FastifyInstance,
-  routes: readonly Route[],
-  admission: Admission,
-  liveStreams: LiveStreams,
-): void {
-  const consistency = createConsistency({ waitersMax: consistencyWaitersMax });
+type Before = {
+  readonly admission: Admission;
+  readonly consistency: Consistency;
+  readonly liveStreams: LiveStreams;
+  readonly figures: RequestFigures;
+};
+
+function mountRoutes(app: FastifyInstance, routes: readonly Route[], before: Before): void {
+  const { admission, consistency, liveStreams, figures } = before;
   const keys = createIdempotencyKeys();
   for (const route of routes) {
     const { method, url, params } = route;
     const given = params === undefined ? {} : { params };
-    const admit = admission.admit(route.audience);
+    const admit = admission.admit(route.audience, figures.timesOf(method, url));
     if ('open' in route) {
       const schema = { ...given, querystring: route.query };
       const handler = liveStreams.handler(route, consistency);

@@ -236,10 +236,14 @@ test('calls beyond the limit wait their turn, in order, over as many connections
     connections += 1;
   });
   const client = clientFor(t, url, { concurrencyMax: 2 });
+  assert.deepEqual(client.statistics(), { calls: 0, open: 0, oldestMs: 0 });
   const calls = Array.from({ length: 6 }, (_, n) => client.lookup(`p${n}`));
   for (let answered = 0; answered < 6; answered += 1) {
     while (arrived.length < Math.min(answered + 2, 6)) await once(server, 'arrived');
     assert.equal(arrived.length, Math.min(answered + 2, 6));
+    const { oldestMs, ...counts } = client.statistics();
+    assert.deepEqual(counts, { calls: 6, open: 6 - answered });
+    assert.ok(oldestMs > 0);
     answers[answered]!();
     await calls[answered];
   }

@@ -40,6 +40,8 @@ export type ProviderClient = {
     readonly amount: Money;
     readonly traceparent?: string | undefined;
   }): Promise<RefundOutcome>;
+  /** `calls`: since it was made; `open`: under way or waiting; `oldestMs`: how long the oldest of those has been. */
+  statistics(): { readonly calls: number; readonly open: number; readonly oldestMs: number };
   /** Calls that are under way or waiting resolve to `unknown` at once, as do later ones. */
   close(): void;
 };
@@ -81,6 +83,7 @@ export function createProviderClient(options: ProviderClientOptions): ProviderCl
         return { outcome: 'refunded', reference: String(answer.body.reference) };
       return unknown(answer);
     },
+    statistics: () => wire.statistics(),
     close: () => wire.close(),
   };
 }
@@ -123,7 +126,7 @@ function meaningOf(status: number): string {
 }
 
 /** One call: waiting in line, then under way, then settled. */
-type Call = { start(): void; fail(failure: string): void; isLate(): boolean };
+type Call = { start(): void; fail(failure: string): void; waitedMs(): number };
 
 /** Of its time, that a call has to have left to be sent: an answer that nobody waits for would only be in doubt. */
 const shareToSend = 0.1;
@@ -139,11 +142,14 @@ function openWire({ url, timeoutMs, concurrencyMax, queueMax = 10_000 }: Provide
   const waiting = new Set<Call>();
   const underWay = new Set<Call>();
   let closed = false;
+  let calls = 0;
+
+  const isLate = (call: Call): boolean => call.waitedMs() > timeoutMs * (1 - shareToSend);
 
   const startNext = () => {
     const next = waiting.values().next().value;
     // The first in line is the latest: it expires, and the next one is looked at then.
-    if (next === undefined || underWay.size >= concurrencyMax || next.isLate()) return;
+    if (next === undefined || underWay.size >= concurrencyMax || isLate(next)) return;
     waiting.delete(next);
     underWay.add(next);
     next.start();
@@ -153,6 +159,7 @@ function openWire({ url, timeoutMs, concurrencyMax, queueMax = 10_000 }: Provide
     call(method: string, path: string, traceparent: string | undefined, body?: string): Promise<Answer | NoAnswer> {
       if (closed) return Promise.resolve({ failure: 'not sent: the client is closed' });
       if (waiting.size >= queueMax) return Promise.resolve({ failure: 'not sent: too many calls waiting' });
+      calls += 1;
       return new Promise((resolve) => {
         let request: ClientRequest | undefined;
         const settle = (answer: Answer | NoAnswer) => {
@@ -167,7 +174,7 @@ function openWire({ url, timeoutMs, concurrencyMax, queueMax = 10_000 }: Provide
         const calledAt = systemPorts.elapsed();
         const call: Call = {
           fail,
-          isLate: () => systemPorts.elapsed() - calledAt > timeoutMs * (1 - shareToSend),
+          waitedMs: () => systemPorts.elapsed() - calledAt,
           start() {
             const headers: Record<string, string> = {};
             if (body !== undefined) headers['content-type'] = 'application/json';
@@ -191,6 +198,12 @@ function openWire({ url, timeoutMs, concurrencyMax, queueMax = 10_000 }: Provide
         waiting.add(call);
         startNext();
       });
+    },
+
+    statistics() {
+      // Each line is in the order in which it was called, and whoever is under way was called before whoever waits.
+      const oldest = underWay.values().next().value ?? waiting.values().next().value;
+      return { calls, open: underWay.size + waiting.size, oldestMs: oldest?.waitedMs() ?? 0 };
     },
 
     close(): void {

@@ -44,6 +44,7 @@ export function startPayments(parts: ServiceParts & PaymentsOptions): Service {
       }),
     ],
     timers: startTimers({ log, ports, reportTrouble, whenDue: { payment: (orderId) => calls.settle(orderId) } }),
+    outside: { name: 'payment-provider', statistics: () => provider.statistics() },
     routes: [],
     stop: () => provider.close(),
   };

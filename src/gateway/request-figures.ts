@@ -1,0 +1,49 @@
+/** What the gateway counts: requests that are under way, and how long the others took until they were answered. */
+import { Durations } from '#platform/durations.ts';
+import { systemPorts } from '#platform/ports.ts';
+
+export type RouteTimes = {
+  /** Counts a request that came in at `sinceMs` of the clock that only goes forward. */
+  record(status: number, sinceMs: number): void;
+};
+
+export type RequestFigures = {
+  /** Requests that are not answered yet, live streams included. */
+  underWay: number;
+  /** Those of them that wait for what their token names. */
+  waiting: number;
+  timesOf(method: string, route: string): RouteTimes;
+  /** `status`: such as `2xx`. Only what has been answered so far. */
+  answered(): readonly {
+    readonly method: string;
+    readonly route: string;
+    readonly status: string;
+    readonly durations: Durations;
+  }[];
+};
+
+const classes = ['1xx', '2xx', '3xx', '4xx', '5xx'] as const;
+
+export function createRequestFigures(): RequestFigures {
+  const routes: { readonly method: string; readonly route: string; readonly byClass: (Durations | undefined)[] }[] = [];
+  return {
+    underWay: 0,
+    waiting: 0,
+    timesOf(method, route) {
+      const byClass: (Durations | undefined)[] = classes.map(() => undefined);
+      routes.push({ method, route, byClass });
+      return {
+        record(status, sinceMs) {
+          const durations = (byClass[Math.floor(status / 100) - 1] ??= new Durations());
+          durations.record(systemPorts.elapsed() - sinceMs);
+        },
+      };
+    },
+    answered: () =>
+      routes.flatMap(({ method, route, byClass }) =>
+        byClass.flatMap((durations, at) =>
+          durations === undefined ? [] : { method, route, status: classes[at]!, durations },
+        ),
+      ),
+  };
+}

@@ -1,0 +1,185 @@
+/** What operators are offered of the system that runs here: figures, dead letters, rebuilds, and whether it is ready. */
+import type { CommandServiceName, Service } from '#contracts/service.ts';
+import type { Route } from '#contracts/routes.ts';
+import type { CommandBus } from '#cqrs/command-bus.ts';
+import type { Consumer } from '#cqrs/consumer.ts';
+import { postgresParkedMessages } from '#cqrs/postgres-parked-messages.ts';
+import type { Readiness } from '#gateway/health.ts';
+import type { LiveStreams } from '#gateway/live-streams.ts';
+import type { RequestFigures } from '#gateway/request-figures.ts';
+import { deadLetterRoutes, type DeadLettersOptions } from '#operations/dead-letters.ts';
+import type { Freshness } from '#operations/freshness.ts';
+import { createJobs, jobRoute } from '#operations/jobs.ts';
+import { createMetrics } from '#operations/metrics.ts';
+import { createRebuilds } from '#operations/rebuilds.ts';
+import { createTopology, type RunningPart } from '#operations/topology.ts';
+import { systemPorts } from '#platform/ports.ts';
+import type { Database } from '#platform/postgres.ts';
+import { type ReadModels, rebuildInThread } from '#services/queries/service.ts';
+import { listensTo, type ServiceName, sourceOf } from './service-map.ts';
+import type { SystemOptions } from './system.ts';
+
+type OperatingOptions = {
+  readonly system: SystemOptions;
+  readonly databases: ReadonlyMap<ServiceName, Database>;
+  readonly running: ReadonlyMap<CommandServiceName, Service>;
+  readonly buses: ReadonlyMap<CommandServiceName, CommandBus>;
+  /** Null: the query service does not run here. */
+  readonly readModels: ReadModels | null;
+  readonly readSide: readonly Consumer[];
+  readonly freshness: Freshness;
+  readonly figures: RequestFigures;
+  readonly liveStreams: LiveStreams;
+  reportTrouble(who: string, error: unknown): void;
+};
+
+export type Operating = {
+  readonly routes: readonly Route[];
+  /** Prometheus text. */
+  metrics(): Promise<string>;
+  readiness(): Promise<Readiness>;
+  stop(): Promise<void>;
+};
+
+/** Begins at once to bring read models up to date that an older version of this program has made. */
+export function startOperating(options: OperatingOptions): Operating {
+  const { databases, running, buses, readModels, readSide, freshness, figures, liveStreams } = options;
+  const services = [...running.values()];
+  const consumers = [...services.flatMap((service) => service.consumers), ...readSide];
+  const metrics = createMetrics({
+    consumers,
+    buses,
+    timers: services.flatMap((service) => service.timers ?? []),
+    cacheStats: readModels === null ? null : () => readModels.cacheStats(),
+    requests: figures,
+    freshness,
+    liveStreams: () => liveStreams.statistics(),
+  });
+  const topology = createTopology({
+    ports: systemPorts,
+    parts: partsOf(options),
+    freshness,
+    reads: () => ({ answered: readsAnswered(figures), waiting: figures.waiting }),
+  });
+  const rebuilds = readModels === null ? null : startRebuilds(options, readModels);
+  return {
+    routes: [...deadLetterRoutes(parkedIn(databases, consumers)), topology.route, ...(rebuilds?.routes ?? [])],
+    metrics: () => metrics.text(),
+    readiness: () => readiness(databases, consumers),
+    async stop() {
+      topology.stop();
+      await rebuilds?.stop();
+    },
+  };
+}
+
+function partsOf({ running, buses, readModels, readSide }: OperatingOptions): RunningPart[] {
+  const commandSide = [...running].map(([name, { consumers, outside }]) => ({
+    name,
+    consumers,
+    bus: buses.get(name)!,
+    ...(outside === undefined ? {} : { outside }),
+  }));
+  if (readModels === null) return commandSide;
+  const names = readModels.projections.map(({ name }) => name);
+  return [...commandSide, { name: 'queries', consumers: readSide, readModels: names }];
+}
+
+const readsAnswered = (figures: RequestFigures): number =>
+  figures
+    .answered()
+    .filter(({ method }) => method === 'GET')
+    .reduce((sum, { durations }) => sum + durations.counts.reduce((counted, count) => counted + count, 0), 0);
+
+/** Rebuilds of read models, beginning with those that an older version of this program has made. */
+function startRebuilds(
+  { system, databases, readSide, reportTrouble }: OperatingOptions,
+  { projections }: ReadModels,
+): Pick<Operating, 'routes' | 'stop'> {
+  const database = databases.get('queries')!;
+  const jobs = createJobs(database, {
+    ports: systemPorts,
+    reportTrouble: (job, error) => system.logger.warn({ err: error, job }, 'a job has failed'),
+  });
+  const rebuilds = createRebuilds({
+    database,
+    projections,
+    consumers: readSide,
+    jobs,
+    ports: systemPorts,
+    rebuild: (wanted, tell, signal) =>
+      rebuildInThread(
+        {
+          ...wanted,
+          databaseUrl: system.databaseUrl('queries'),
+          logs: listensTo.queries.map((service) => ({
+            service,
+            source: sourceOf(service),
+            databaseUrl: system.databaseUrl(service),
+          })),
+        },
+        tell,
+        signal,
+      ),
+  });
+  const stopping = new AbortController();
+  const upToDate = rebuilds
+    .bringUpToDate(stopping.signal)
+    .catch((error: unknown) => reportTrouble('read models', error));
+  return {
+    routes: [...rebuilds.routes, jobRoute(jobs)],
+    async stop() {
+      stopping.abort();
+      await Promise.all([jobs.stop(), upToDate]);
+    },
+  };
+}
+
+/** The parked messages of all databases that are open here, and of their consumers those that run here. */
+function parkedIn(databases: ReadonlyMap<ServiceName, Database>, consumers: readonly Consumer[]): DeadLettersOptions {
+  const stores = new Map([...databases].map(([name, database]) => [name, postgresParkedMessages(database)]));
+  const owners = new Map(
+    [...databases.keys()].flatMap((owner) =>
+      listensTo[owner].map((source) => [
+        owner === 'queries' ? `projections-of-${sourceOf(source)}` : `${owner}-of-${source}`,
+        owner,
+      ]),
+    ),
+  );
+  return {
+    ports: systemPorts,
+    stores: [...stores.values()],
+    storeOf(consumer) {
+      const owner = owners.get(consumer);
+      return owner === undefined ? null : stores.get(owner)!;
+    },
+    wake: (name) => consumers.find((consumer) => consumer.name === name)?.wake(),
+  };
+}
+
+async function readiness(
+  databases: ReadonlyMap<ServiceName, Database>,
+  consumers: readonly Consumer[],
+): Promise<Readiness> {
+  const reasons: string[] = [];
+  await Promise.all(
+    [...databases].map(async ([name, database]) => {
+      await database
+        .query('ping', 'select 1')
+        .catch((error: Error) => reasons.push(`the database of ${name}: ${error.message}`));
+    }),
+  );
+  for (const consumer of consumers) {
+    const trouble = consumer.trouble();
+    if (trouble !== null) reasons.push(`${consumer.name} has been failing since ${trouble.since}: ${trouble.message}`);
+  }
+  const details = consumers.map((consumer) => ({
+    consumer: consumer.name,
+    position: consumer.progress.position,
+    head: consumer.head(),
+    lag: consumer.head() - consumer.progress.position,
+    parked: consumer.parked(),
+    paused: consumer.paused(),
+  }));
+  return { ready: reasons.length === 0, reasons: reasons.sort(), details };
+}
