@@ -1,5 +1,6 @@
 /** I10: what the read side shows is what its projections make of all that has happened, told once more from the beginning. */
 import { isDeepStrictEqual } from 'node:util';
+import type { Consumer } from '#cqrs/consumer.ts';
 import type { RecordedEvent } from '#cqrs/event-log.ts';
 import { slotOfStream } from '#cqrs/event-log.ts';
 import { type MemoryReadStore, memoryReadStore } from '#cqrs/memory-read-store.ts';
@@ -54,6 +55,32 @@ export function checkOwnWrite(command: Command, { kept }: Done, shown: MemoryRea
       'I12',
       `${name} ${key} is shown at version ${version}, and its client has made ${kept.version}`,
     );
+  }
+}
+
+/** Whether a dead letter is named instead, as far as the process knows that is asked. */
+export function isHeldBack(command: Command, { kept, positions }: Done, readSide: readonly Consumer[]): boolean {
+  const streams = streamsOf(command, kept.body as { orderId?: string });
+  return readSide.some(({ source, firstParked }) =>
+    firstParked().some(
+      ({ stream, position }) =>
+        position <= (positions[source] ?? 0) && streams.some((one) => stream === one || stream.startsWith(`${one}-`)),
+    ),
+  );
+}
+
+/** The streams that the row is made of, by name or by type. */
+function streamsOf(command: Command, body: { orderId?: string }): string[] {
+  switch (command.kind) {
+    case 'put-product':
+      return [`product-${command.sku}`];
+    case 'adjust-stock':
+      return [`stock-${command.sku}`, 'reservation'];
+    case 'put-customer':
+      return [`customer-${command.customerId}`];
+    case 'place-order':
+    case 'cancel-order':
+      return [`order-${body.orderId ?? command.orderId}`];
   }
 }
 

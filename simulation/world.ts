@@ -16,7 +16,7 @@ import { Operator } from './operator.ts';
 import { type Command, commandServices, type Plan, undisturbed } from './plan.ts';
 import { Processes } from './processes.ts';
 import { seededRandom } from './random.ts';
-import { checkOwnWrite, checkReadRows } from './read-rows.ts';
+import { checkOwnWrite, checkReadRows, isHeldBack } from './read-rows.ts';
 import { countEvent } from './sightings.ts';
 import { type Surroundings, surroundingsOf } from './surroundings.ts';
 
@@ -148,8 +148,8 @@ class World {
     if (readSide.length === 0) return;
     const followed = new Map(readSide.map((consumer) => [consumer.source, consumer.progress]));
     void reachAll(answer.positions, followed, readWaitMs).then((reached) => {
-      // What is parked is passed without being shown.
-      if (!reached || this.#of.readSide.parked.size > 0) return;
+      if (!reached) return;
+      if (isHeldBack(command, answer, readSide)) return this.#of.counters.add('own write held back');
       this.#of.counters.add('own write read');
       this.#check(() => checkOwnWrite(command, answer, this.#of.readSide.rows));
     });

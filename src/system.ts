@@ -298,15 +298,12 @@ function whatIsShown(readSide: readonly Consumer[]): ReadSide {
   let shown: Positions = {};
   return {
     caughtUp: (positions, waitMs) => reachAll(positions, followed, waitMs),
-    parked(streams, positions) {
-      for (const { name, source, firstParked } of readSide) {
-        for (const stream of streams) {
-          const position = firstParked(stream);
-          if (position !== null && position <= (positions[source] ?? 0)) return `${name}-${position}`;
-        }
-      }
-      return null;
-    },
+    parked: (positions) =>
+      readSide.flatMap(({ name, source, firstParked }) =>
+        firstParked()
+          .filter(({ position }) => position <= (positions[source] ?? 0))
+          .map(({ stream, position }) => ({ stream, deadLetter: `${name}-${position}` })),
+      ),
     // The same object while nothing has changed: the token made of it is made once.
     positions() {
       if (readSide.some((consumer) => shown[consumer.source] !== consumer.progress.position)) {

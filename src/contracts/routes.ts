@@ -51,21 +51,26 @@ export type QueryRequest<Params = Record<string, string>, Query = Record<string,
   readonly params: Params;
   readonly query: Query;
   readonly caller: Caller;
+  /** It came with a Consistency-Token, which has been reached: nothing may answer that might be behind. */
+  readonly underToken?: boolean;
 };
 
 /**
  * `bytes` are JSON, ready to send. A single resource has an `etag` (without quotes); its first part,
- * up to a dot, is the version that If-Match compares.
+ * up to a dot, is the version that If-Match compares. `shows`: what it includes, where that may be less
+ * than what the read side has applied.
  */
-export type QueryAnswer = { readonly bytes: Buffer | string; readonly etag?: string } | { readonly refused: Refusal };
+export type QueryAnswer =
+  | { readonly bytes: Buffer | string; readonly etag?: string; readonly shows?: Positions }
+  | { readonly refused: Refusal };
 
 export type QueryRoute = RouteBase & {
   readonly method: 'GET';
   readonly query?: TSchema;
   read(request: QueryRequest<never, never>): QueryAnswer | Promise<QueryAnswer>;
   caughtUp(positions: Positions, waitMs: number): Promise<boolean>;
-  /** The dead letter for which the answer would not include `positions`, or null. To be asked once they are reached. */
-  heldBack?(params: never, positions: Positions): string | null;
+  /** The dead letter for which the answer might not include `positions`, or null. To be asked once they are reached. */
+  heldBack?(request: QueryRequest<never, never>, positions: Positions): Promise<string | null>;
   /** What the read side has applied: the token of what an answer shows. Taken before the read. */
   positions(): Positions;
 };

@@ -24,13 +24,15 @@ export type Consumer = {
   paused(): string | null;
   /** How many messages are parked, as far as known. */
   parked(): number;
-  /** Where the first message of `stream` that is parked stands; null: none is. Known before `progress` has passed it. */
-  firstParked(stream: string): number | null;
+  /** The first message that is parked of each stream that waits. Known before `progress` has passed it. */
+  firstParked(): readonly StreamHead[];
   /** Has it look at once at what operators have decided, and try at once what it has been failing on. */
   wake(): void;
   /** Stops after the batch under way. */
   stop(): Promise<void>;
 };
+
+export type StreamHead = { readonly stream: string; readonly position: number };
 
 /** Told of every failure; the consumer tries again by itself. */
 export type ReportTrouble = (consumer: string, error: unknown) => void;
@@ -52,7 +54,7 @@ export function startConsumer(options: {
   /** Of a consumer that parks what it cannot apply. */
   paused?(): string | null;
   parked?(): number;
-  firstParked?(stream: string): { readonly position: number } | undefined;
+  firstParked?(): readonly StreamHead[];
   wake?(): void;
 }): Consumer {
   const { ports } = options;
@@ -107,7 +109,7 @@ export function startConsumer(options: {
     trouble: () => trouble,
     paused: () => options.paused?.() ?? null,
     parked: () => options.parked?.() ?? 0,
-    firstParked: (stream) => options.firstParked?.(stream)?.position ?? null,
+    firstParked: () => options.firstParked?.() ?? [],
     wake,
     async stop() {
       stopping.abort();

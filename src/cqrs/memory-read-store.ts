@@ -1,6 +1,7 @@
 /** The read store in memory: the same promises as PostgreSQL's, kept by being single-threaded. For tests and the simulator. */
 import { EngineError } from './errors.ts';
 import { memoryParkedMessages } from './memory-parked-messages.ts';
+import { takesBack } from './parked-messages.ts';
 import { type ReadStore, type ReadTable, type Row, rowKey } from './read-store.ts';
 import { changed, RowChanges } from './row-changes.ts';
 
@@ -17,11 +18,14 @@ export type MemoryReadStore = ReadStore & {
  * - values come back as the database writes them
  * - checkpoints move with the rows, from where they were, or nothing happens
  * - work that throws changes nothing
+ * - a worker that has not seen what another takes back of its parked messages is fenced
  * - all rows of a table are listed by key, and nobody can change them
  */
 export function memoryReadStore(): MemoryReadStore {
   const tables = new Map<string, Map<string, Row>>();
   const positions = new Map<string, number>();
+  /** How often parked messages of a consumer have been taken back. */
+  const generations = new Map<string, number>();
   const parked = memoryParkedMessages();
   const tableOf = ({ name }: { readonly name: string }): Map<string, Row> => {
     const rows = tables.get(name) ?? new Map<string, Row>();
@@ -47,6 +51,7 @@ export function memoryReadStore(): MemoryReadStore {
 
     async apply(moves, work) {
       const changes = new RowChanges();
+      const begun = moves.map(({ consumer }) => generations.get(consumer));
       const result = await work({
         async load<R extends Row>(table: ReadTable<R>, keys: readonly (readonly string[])[]) {
           const rows = new Map<string, R>();
@@ -60,13 +65,17 @@ export function memoryReadStore(): MemoryReadStore {
         remove: (table, keys) => changes.remove(table, keys),
       });
       const fenced = moves.filter(
-        (move) => positions.get(move.consumer) !== move.from || !parked.fits(move.consumer, move),
+        (move, n) =>
+          positions.get(move.consumer) !== move.from ||
+          generations.get(move.consumer) !== begun[n] ||
+          !parked.fits(move.consumer, move),
       );
       if (fenced.length > 0)
         throw new EngineError('consumer-fenced', `${fenced[0]!.consumer} was moved by another worker`);
       for (const move of moves) {
         parked.write(move.consumer, move);
         positions.set(move.consumer, move.to);
+        if (takesBack(move)) generations.set(move.consumer, (generations.get(move.consumer) ?? 0) + 1);
       }
       for (const [table, ofTable] of changes.byTable()) {
         const rows = tableOf(table);

@@ -32,6 +32,10 @@ export type Parking = {
   readonly unparks?: readonly number[];
 };
 
+/** Whether one of the messages is taken back to be applied: rows change, though the checkpoint may stay where it is. */
+export const takesBack = ({ parks = [], unparks = [] }: Parking): boolean =>
+  unparks.some((position) => !parks.some((message) => message.position === position));
+
 /** What has been decided about a consumer and its parked messages, and how many they are. */
 export type ConsumerDecisions = {
   readonly waiting: number;

@@ -30,6 +30,8 @@ export type ParkingOptions = {
   readonly batchEventsMax: number;
   readonly waitForEventsMs: number;
   checkpoint(): Promise<number>;
+  /** Called in the turn in which it takes note that others may have parked messages, or taken them back. */
+  onOthers?(): void;
   /** Whether the consumer does anything about events of this type. */
   concerns(type: string): boolean;
   /**
@@ -58,8 +60,8 @@ export type ParkingSteps = {
   paused(): string | null;
   /** How many messages wait, as far as known. */
   parked(): number;
-  /** The first message of a stream that waits, as far as known. */
-  firstParked(stream: string): ParkedMessage | undefined;
+  /** The first message of each stream that waits, as far as known. */
+  firstParked(): readonly ParkedMessage[];
   /** Has the next step look at what operators have decided. */
   wake(): void;
 };
@@ -159,6 +161,7 @@ export function createParking(options: ParkingOptions): ParkingSteps {
 
   async function loadWaiting(): Promise<void> {
     const messages = await parked.waiting(consumer);
+    options.onOthers?.();
     waiting = new WaitingMessages(messages);
     const positions = new Set(messages.map((message) => message.position));
     for (const of of notBefore.keys()) if (!positions.has(of)) notBefore.delete(of);
@@ -363,7 +366,7 @@ export function createParking(options: ParkingOptions): ParkingSteps {
     step,
     paused: () => pausedBy ?? pausedBecause,
     parked: () => waiting.size,
-    firstParked: (stream) => waiting.headOf(stream),
+    firstParked: () => waiting.heads(),
     wake: () => woken.abort(),
   };
 }

@@ -9,6 +9,7 @@ import { failpoint, failpointOnceSent } from '#platform/failpoint.ts';
 import { type Database, type DatabaseOptions, sqlStateOf } from '#platform/postgres.ts';
 import { EngineError } from './errors.ts';
 import type { CheckpointMove } from './event-log.ts';
+import { takesBack } from './parked-messages.ts';
 import { postgresParkedMessages } from './postgres-parked-messages.ts';
 import { type ColumnType, type ReadStore, type ReadTable, type Row, type RowKey, rowKey } from './read-store.ts';
 import { changed, type RowChange, RowChanges } from './row-changes.ts';
@@ -33,6 +34,7 @@ export const readStoreOptions = {
  * - checkpoints move with the rows, from where they were, or nothing happens
  * - work that throws changes nothing
  * - of two workers at once one is fenced, and finds the rows of the other when it begins anew
+ * - a worker that has not seen what another takes back of its parked messages is fenced
  * - what is put over a row that is not older changes nothing
  * - two consumers of one store that put their own columns of the same rows lose nothing
  * - what is parked is written with the checkpoint, and taken back once
@@ -183,6 +185,8 @@ export function postgresReadStore(database: Database): ReadStore {
         failpointOnceSent('projection-sent');
         await database.query(statement.name, statement.text, values);
         underWay.delete(transaction);
+        for (const { consumer } of moves.filter(takesBack))
+          generations.set(consumer, (generations.get(consumer) ?? 0) + 1);
         remember(transaction);
         return result;
       } catch (error) {
@@ -254,7 +258,8 @@ function statementOf(
   const parking = parks.length + unparks.length > 0;
   if (parking) {
     signatures.push('parking');
-    values.push(JSON.stringify(parks), JSON.stringify(unparks), unparks.length);
+    const takingBack = moves.filter(takesBack).map(({ consumer }) => consumer);
+    values.push(JSON.stringify(parks), JSON.stringify(unparks), unparks.length, takingBack);
     parts.push(() => parkingSql);
   }
   for (const [table, ofTable] of changes.byTable()) {
@@ -278,13 +283,16 @@ function statementOf(
     signature: signatures.join(' '),
     values,
     text: () => `with moved as (
-        update checkpoints set position = m.upto
+        update checkpoints set position = m.upto${parking ? takenBackSql : ''}
         from unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) as m (name, past, upto, generation)
         where consumer = m.name and position = m.past and checkpoints.generation = m.generation returning consumer
       ), ${parts.map((part) => `${part()}, `).join('')}fence as (select count(*) = $5 as holds from moved)
       select 1 / ((select holds from fence)${parking ? ' and (select count(*) from held) = $8' : ''})::int`,
   };
 }
+
+/** Rows change, and the checkpoint may stay where it is: who remembers rows is fenced by their generation. */
+const takenBackSql = ', generation = checkpoints.generation + (consumer = any($9::text[]))::integer';
 
 /** Messages that are taken back have to be waiting; those that are parked anew stay where they are. */
 const parkingSql = `held as (

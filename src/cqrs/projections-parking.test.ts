@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { type Ports, systemPorts } from '#platform/ports.ts';
+import type { Database } from '#platform/postgres.ts';
 import { testDatabase } from '../../tests/database.ts';
 import type { Consumer } from './consumer.ts';
 import type { RecordedEvent } from './event-log.ts';
@@ -74,21 +75,26 @@ function shown(t: TestContext, store: ReadStore) {
         unknown.has(event.position) ? { ...event, unreadable: { reason: 'unknown-type', detail: 'not known' } } : event,
       ),
   };
+  function run(through: ReadStore, projections: readonly Projection[], onResume = () => {}): Consumer {
+    const consumer = startProjections({
+      feed,
+      ports: fast,
+      store: through,
+      projections,
+      onResume,
+      reportTrouble: () => {},
+    });
+    t.after(() => consumer.stop());
+    return consumer;
+  }
+
   return {
     orders,
     unknown,
-    start(...projections: Projection[]): Consumer {
-      const consumer = startProjections({
-        feed,
-        ports: fast,
-        store,
-        projections,
-        onResume: () => {},
-        reportTrouble: () => {},
-      });
-      t.after(() => consumer.stop());
-      return consumer;
-    },
+    start: (...projections: Projection[]): Consumer => run(store, projections),
+    /** As another process does, on the same rows. */
+    startBeside: (another: ReadStore, onResume: () => void, ...projections: Projection[]): Consumer =>
+      run(another, projections, onResume),
     async happen(...streams: string[]): Promise<void> {
       await orders.append({
         checks: [],
@@ -133,16 +139,44 @@ async function until(what: string, isSo: () => boolean | Promise<boolean>): Prom
 
 const stores: Readonly<Record<string, (t: TestContext) => Promise<ReadStore>>> = {
   'memory read store': async () => memoryReadStore(),
-  'PostgreSQL read store': async (t) => {
-    const database = await testDatabase(t, [checkpointSchemaFolder]);
-    for (const projection of ['a', 'b', 'c'])
-      await database.query(
-        `table ${projection}`,
-        `create table seen_${projection} (stream text primary key, numbers text)`,
-      );
-    return postgresReadStore(database);
-  },
+  'PostgreSQL read store': async (t) => postgresReadStore(await readDatabase(t)),
 };
+
+async function readDatabase(t: TestContext): Promise<Database> {
+  const database = await testDatabase(t, [checkpointSchemaFolder]);
+  for (const projection of ['a', 'b', 'c'])
+    await database.query(
+      `table ${projection}`,
+      `create table seen_${projection} (stream text primary key, numbers text)`,
+    );
+  return database;
+}
+
+test('whoever keeps answers is told to forget them no later than another worker has taken back what was parked', async (t) => {
+  const database = await readDatabase(t);
+  const { start, startBeside, happen, seen } = shown(t, postgresReadStore(database));
+  const poison = new Set(['y 1']);
+  await happen('x', 'y', 'z');
+  const mending = start(seeing('a', poison));
+  await reached(mending, 3);
+  let resumes = 0;
+  // It can never fold the message: the other has to.
+  const keeping = startBeside(postgresReadStore(database), () => (resumes += 1), seeing('a', new Set(['y 1'])));
+  await until('both know of it', () => [mending, keeping].every((one) => one.firstParked()[0]?.stream === 'y'));
+
+  poison.clear();
+  const before = resumes;
+  await postgresReadStore(database).parked.retry({ consumer: name }, ada);
+  mending.wake();
+  await until('it is not parked any more', () => {
+    const isKnown = keeping.firstParked().length === 0;
+    assert.ok(!isKnown || resumes > before, 'it takes note, and answers are kept');
+    return isKnown;
+  });
+  await happen('y', 'x');
+  for (const one of [mending, keeping]) await reached(one, 5);
+  assert.deepEqual(await seen('a', 'x', 'y', 'z'), ['1 2', '1 2', '1']);
+});
 
 for (const [storeName, open] of Object.entries(stores)) {
   test(`${storeName}: an event that one projection cannot fold is parked for all, with its stream, and replayed in order`, async (t) => {

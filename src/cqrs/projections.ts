@@ -35,7 +35,10 @@ export function startProjections(options: {
   readonly ports?: Ports;
   readonly store: ReadStore;
   readonly projections: readonly Projection[];
-  /** Called before going on from a checkpoint that was read anew: rows may have changed without the hooks of `apply`. */
+  /**
+   * Called before going on from a checkpoint that was read anew, or with parked messages that were: rows may have
+   * changed without the hooks of `apply`.
+   */
   readonly onResume: () => void;
   /** Told of events once a read shows them: each of them once, in whichever process has applied it. */
   readonly onVisible?: (events: readonly RecordedEvent[]) => void;
@@ -84,6 +87,7 @@ export function startProjections(options: {
     batchEventsMax,
     waitForEventsMs,
     checkpoint: async () => Math.max(...positions.values()),
+    onOthers: () => options.onResume(),
     concerns: () => true,
     async apply(events, move) {
       const together = projections.map((projection) => ({
@@ -155,7 +159,6 @@ export function startProjections(options: {
       const checkpoints = await store.checkpoints(consumers);
       for (const [moved, position] of checkpoints) positions.set(moved, position);
       await parking.start();
-      options.onResume();
       if (slowest() < Math.max(...positions.values())) passed = new Set(await store.parked.positions(name));
       return slowest();
     },

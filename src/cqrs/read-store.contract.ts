@@ -290,6 +290,35 @@ export function readStoreContract(name: string, open: (t: TestContext) => Promis
     assert.deepEqual([counts, position, row?.version, row?.count], [[20, 20], 40, 40, 40]);
   });
 
+  test(`${name}: a worker that has not seen what another takes back of its parked messages is fenced`, async (t) => {
+    for (const isUnderWay of [false, true]) {
+      const { another } = await opened(t);
+      const [one, other] = [another(), another()];
+      const count = async (rows: Rows): Promise<void> => {
+        const row = (await rows.load(things, [['x']])).get('x') ?? thing('x', 0);
+        rows.put(things, [{ ...row, version: row.version + 1, count: row.count + 1 }]);
+      };
+      const takeBack = () => other.apply([{ consumer: 'a', from: 2, to: 2, unparks: [1] }], count);
+      await one.apply([{ consumer: 'a', from: 0, to: 2, parks: [parkedAt(1)] }], count);
+      await other.checkpoints(['a']);
+      if (!isUnderWay) await takeBack();
+      const onward = [{ consumer: 'a', from: 2, to: 3 }];
+      try {
+        await one.apply(onward, async (rows) => {
+          await count(rows);
+          if (isUnderWay) await takeBack();
+        });
+      } catch (error) {
+        assert.ok(isFenced(error), String(error));
+        await one.checkpoints(['a']);
+        await one.apply(onward, count);
+      }
+      await other.checkpoints(['a']);
+      const rows = await other.apply([{ consumer: 'a', from: 3, to: 3 }], (given) => given.load(things, [['x']]));
+      assert.equal(rows.get('x')?.count, 3, isUnderWay ? 'taken back under way' : 'taken back before');
+    }
+  });
+
   test(`${name}: two consumers of one store that put their own columns of the same rows lose nothing`, async (t) => {
     const { another } = await opened(t);
     await fc.assert(

@@ -27,6 +27,11 @@ export class WaitingMessages {
     return this.#queues.get(stream)?.values().next().value;
   }
 
+  /** The first message of each stream. */
+  heads(): ParkedMessage[] {
+    return [...this.#queues.keys()].map((stream) => this.headOf(stream)!);
+  }
+
   /** The first message of the stream, if it may be tried again. */
   candidateOf(stream: string): ParkedMessage | undefined {
     return this.#candidates.has(stream) ? this.headOf(stream) : undefined;

@@ -187,7 +187,7 @@ const requestHeaders = {
   IfNoneMatch: header('If-None-Match', 'Entity tags the client has; answered with 304 when one is current.'),
   ConsistencyToken: header(
     'Consistency-Token',
-    'Of an earlier answer: this one has to include what that one showed or did.',
+    'Of an earlier answer: this one has to include what that one showed or did. If it cannot in time, the answer is 503 `read-model-behind`: never an older one. So it is for a list or a report that might show what waits as a dead letter, which is named.',
   ),
   LastEventId: header('Last-Event-ID', 'Of the last event that was received: the stream goes on after it.'),
   Prefer: header('Prefer', '`wait=<seconds>`: how long to wait for the Consistency-Token; 1 by default, at most 5.'),

@@ -69,6 +69,16 @@ test('a read that stays behind says so, and shows nothing', async (t) => {
   assert.deepEqual(things.reached, []);
 });
 
+test('an answer that may be behind gives the token of what it shows, and under a token it is not behind', async (t) => {
+  const { things, call } = await gatewayFor(t);
+  for (let n = 0; n < 3; n += 1) things.advance();
+  const tokenOf = ({ headers }: { headers: Headers }) => headers.get('consistency-token')!;
+  const behind = await call('GET', '/v1/shared');
+  assert.deepEqual(decodeToken(tokenOf(behind)), { 'things.0': 1 });
+  const reached = await call('GET', '/v1/shared', { 'consistency-token': tokenOf(behind) });
+  assert.deepEqual(decodeToken(tokenOf(reached)), { 'things.0': 3 });
+});
+
 test('a 404 tells as of when', async (t) => {
   const { things, call } = await gatewayFor(t);
   things.advance();

@@ -1,6 +1,7 @@
 /** Handlers of GET routes: ready bytes from the read side, with their entity tag and consistency token. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { QueryAnswer, QueryRoute } from '#contracts/routes.ts';
+import { encodeToken } from '#cqrs/consistency-token.ts';
 import { answer, answerNotModified, answerProblem, JSON_TYPE } from './answers.ts';
 import { type Consistency, headerOf, requestToken, tokenEncoder } from './consistency.ts';
 import { type EntityTags, isNotModified, parseEntityTags } from './preconditions.ts';
@@ -11,11 +12,16 @@ type Handler = (request: FastifyRequest, reply: FastifyReply) => void | Promise<
 export function queryHandler(route: QueryRoute, consistency: Consistency): Handler {
   const encode = tokenEncoder();
 
-  function read(request: FastifyRequest, reply: FastifyReply, known: EntityTags | undefined): void | Promise<void> {
+  function read(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    known: EntityTags | undefined,
+    underToken: boolean,
+  ): void | Promise<void> {
     // Before the read: the answer may show more than its token says, never less.
     const token = encode(route.positions());
     const { params, query, identity } = request;
-    const shown = route.read({ params, query, caller: identity.caller } as never);
+    const shown = route.read({ params, query, caller: identity.caller, underToken } as never);
     if (shown instanceof Promise) return shown.then((later) => show(request, reply, later, token, known));
     show(request, reply, shown, token, known);
   }
@@ -27,8 +33,10 @@ export function queryHandler(route: QueryRoute, consistency: Consistency): Handl
   ): Promise<void> {
     const token = requestToken(request)!;
     if (!(await consistency.reached(request, reply, route, token))) return;
-    const deadLetter = route.heldBack?.(request.params as never, token) ?? null;
-    if (deadLetter === null) return read(request, reply, known);
+    const { params, query, identity } = request;
+    const asked = { params, query, caller: identity.caller } as never;
+    const deadLetter = (await route.heldBack?.(asked, token)) ?? null;
+    if (deadLetter === null) return read(request, reply, known, true);
     answerProblem(
       request,
       reply,
@@ -43,7 +51,7 @@ export function queryHandler(route: QueryRoute, consistency: Consistency): Handl
     if (known === null)
       return answerProblem(request, reply, 'malformed-etag', 'If-None-Match is neither `*` nor a list of quoted tags.');
     const token = requestToken(request);
-    if (token === undefined) return read(request, reply, known);
+    if (token === undefined) return read(request, reply, known, false);
     if (token === null)
       return answerProblem(
         request,
@@ -59,11 +67,12 @@ function show(
   request: FastifyRequest,
   reply: FastifyReply,
   shown: QueryAnswer,
-  token: string,
+  applied: string,
   known: EntityTags | undefined,
 ): void {
   if ('refused' in shown)
-    return answerRefusal(request, reply, shown.refused, { headers: ['Consistency-Token', token] });
+    return answerRefusal(request, reply, shown.refused, { headers: ['Consistency-Token', applied] });
+  const token = shown.shows === undefined ? applied : encodeToken(shown.shows);
   const headers = ['Consistency-Token', token, 'Cache-Control', 'private, no-cache'];
   if (shown.etag !== undefined) {
     headers.push('ETag', `"${shown.etag}"`);

@@ -40,6 +40,8 @@ export type DatabaseOptions = {
   readonly planForValues?: boolean;
   /** Each statement is planned once, to go by indexes: for those that name every row by its key. */
   readonly plansByKey?: boolean;
+  /** No statement reads a whole table where an index serves it. */
+  readonly plansByIndex?: boolean;
   readonly connectTimeoutMs?: number;
   /** The schemas in which tables are looked for; default: `public`. */
   readonly searchPath?: readonly string[];
@@ -75,6 +77,7 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
       `-c synchronous_commit=${options.asynchronousCommit ? 'off' : 'on'}`,
       `-c plan_cache_mode=${options.planForValues ? 'force_custom_plan' : options.plansByKey ? 'force_generic_plan' : 'auto'}`,
       // A plan that was made while a table was empty has to hold when it is large.
+      options.plansByIndex ? '-c enable_seqscan=off' : '',
       options.plansByKey ? '-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off' : '',
     ].join(' '),
   });

@@ -217,6 +217,82 @@ test('an event that this version does not know waits in every service that liste
   });
 });
 
+test('lists, sums and reports do not pass off what a dead letter keeps from being shown', async (t) => {
+  const { shop, address, databaseUrls } = await startTestSystem(t, { settings: { jwt, customerRequestsPerMinute: 0 } });
+  const [ordering, inventory] = [beside(t, databaseUrls, 'ordering'), beside(t, databaseUrls, 'inventory')];
+  const [{ customerId, sku }, stranger] = [await shop.furnish(5), await shop.furnish(5)];
+  const orderId = await shop.place({ customerId, sku });
+  await shop.place(stranger);
+  await untilAtRest(databaseUrls);
+  const own = openShop(address, await bearer('customer', customerId));
+  const others = openShop(address, await bearer('customer', stranger.customerId));
+
+  /** Every list and sum, and those of single resources that count what else has happened. */
+  const reads: readonly [name: string, caller: Shop, path: string][] = [
+    ['orders', shop, '/v1/orders'],
+    ['orders found', shop, `/v1/orders?q=${sku}&sort=total`],
+    ['sales', shop, '/v1/reports/sales?bucket=month'],
+    ['products', shop, '/v1/products'],
+    ['its orders', shop, `/v1/customers/${customerId}/orders`],
+    ['its orders, filtered', shop, `/v1/orders?customerId=${customerId}`],
+    ['its own orders', own, '/v1/orders'],
+    ['its customer', shop, `/v1/customers/${customerId}`],
+    ['its product', shop, `/v1/products/${sku}`],
+    ["another customer's orders", shop, `/v1/customers/${stranger.customerId}/orders`],
+    ["another customer's orders, filtered", shop, `/v1/orders?customerId=${stranger.customerId}`],
+    ["another customer's own orders", others, '/v1/orders'],
+    ['another customer', shop, `/v1/customers/${stranger.customerId}`],
+    ['another product', shop, `/v1/products/${stranger.sku}`],
+  ];
+  const namesWithout = (...left: string[]): string[] =>
+    reads.map(([name]) => name).filter((name) => !left.includes(name));
+
+  /** Parks an event that no version knows. Resolves to its dead letter, and to the reads that are held back for it. */
+  async function heldBy(service: 'ordering' | 'inventory', log: Database, stream: string, version: number) {
+    const position = await plant(log, stream, 'Unheard', {}, version);
+    const deadLetter = `projections-of-${service}.0-${position}`;
+    const held: string[] = [];
+    for (const [name, caller, path] of reads) {
+      const token = { 'consistency-token': encodeToken({ [`${service}.0`]: position }), prefer: 'wait=5' };
+      const reply = await caller.get(path, token);
+      if (reply.status === 200) continue;
+      held.push(name);
+      assert.deepEqual([reply.status, reply.body.code], [503, 'read-model-behind'], name);
+      assert.ok(reply.body.detail.includes(deadLetter), `${name}: ${reply.body.detail}`);
+      assert.equal((await caller.get(path)).status, 200, `${name} without a token`);
+    }
+    const discarded = await post(shop, `/v1/ops/dead-letters/${deadLetter}/discard`, { reason: 'a test' });
+    assert.equal(discarded.status, 200, JSON.stringify(discarded.body));
+    const token = { 'consistency-token': encodeToken({ [`${service}.0`]: position }) };
+    for (const [name, caller, path] of reads)
+      await caller.waitFor(`${name} is shown`, async () => (await caller.get(path, token)).status === 200);
+    return held;
+  }
+
+  await t.test("an order's: all that may show an order of its customer", async () => {
+    const unconcerned = reads.map(([name]) => name).filter((name) => name.startsWith('another'));
+    assert.deepEqual(
+      await heldBy('ordering', ordering, `order-${orderId}`, 4),
+      namesWithout('products', 'its product', ...unconcerned),
+    );
+  });
+  await t.test("an order's that nothing is known of: all that may show an order", async () => {
+    assert.deepEqual(
+      await heldBy('ordering', ordering, `order-${newId('order')}`, 1),
+      namesWithout('products', 'its product', 'another product'),
+    );
+  });
+  await t.test("a customer's: what tells whether the customer is there", async () => {
+    assert.deepEqual(await heldBy('ordering', ordering, `customer-${customerId}`, 2), ['its orders', 'its customer']);
+  });
+  await t.test("a reservation's: all that may show its products", async () => {
+    assert.deepEqual(await heldBy('inventory', inventory, `reservation-${orderId}`, 3), ['products', 'its product']);
+  });
+  await t.test("a stock's: all that may show its product", async () => {
+    assert.deepEqual(await heldBy('inventory', inventory, `stock-${sku}`, 9), ['products', 'its product']);
+  });
+});
+
 test('a service that can take no message at all pauses, says so, and goes on by itself', async (t) => {
   const system = await startTestSystem(t);
   const { shop, databaseUrls, providerUrl } = system;

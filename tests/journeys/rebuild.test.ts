@@ -99,7 +99,8 @@ test('a row that was changed by hand is found, and mended by the switch; what an
     new Set(check.differences!.listed.map(({ table, key }) => (table === 'orders' ? key[0] : table))),
     new Set([orderId, 'sales_hours']),
   );
-  const list = await shop.get<{ items: { total: object }[] }>(`/v1/orders?customerId=${customerId}`);
+  // Lists of one status read rows, others answer from memory.
+  const list = await shop.get<{ items: { total: object }[] }>(`/v1/orders?customerId=${customerId}&status=completed`);
   assert.deepEqual(list.body.items[0]!.total, { amount: 1, currency: 'EUR' }, 'a check mends nothing');
   assert.equal((await projections(shop)).find(({ name }) => name === 'orders')!.previous, null);
 

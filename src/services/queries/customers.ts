@@ -7,6 +7,7 @@ import type { Projection } from '#cqrs/projection.ts';
 import type { ReadTable } from '#cqrs/read-store.ts';
 import type { Database } from '#platform/postgres.ts';
 import { completedOrders } from './orders.ts';
+import { ordersOfOthers } from './parked-streams.ts';
 import { customerNotFound, maySee, type ReadModel } from './read-model.ts';
 import type { Resource, ResourceCache } from './resource-cache.ts';
 import { rfc3339, utcTime } from './utc-time.ts';
@@ -15,11 +16,13 @@ export function customersReadModel(
   database: Database,
   cache: ResourceCache,
 ): ReadModel & { isCustomer(customerId: string, caller: Caller): Promise<boolean> } {
-  const find = async (customerId: string, caller: Caller): Promise<Resource | undefined> =>
-    maySee(caller, customerId) ? cache.read(cacheKey(customerId), () => readCustomer(database, customerId)) : undefined;
+  const readIt = (customerId: string): Promise<Resource | undefined> => readCustomer(database, customerId);
+  const find = async (customerId: string, caller: Caller, mayBeBehind = false): Promise<Resource | undefined> =>
+    maySee(caller, customerId) ? cache.read(cacheKey(customerId), () => readIt(customerId), mayBeBehind) : undefined;
 
   return {
     projection: customersProjection(cache),
+    resources: { [cacheKey('')]: readIt },
     isCustomer: async (customerId, caller) => (await find(customerId, caller)) !== undefined,
     queries: [
       {
@@ -29,10 +32,14 @@ export function customersReadModel(
         audience: 'customer',
         tag: 'customers',
         params: CustomerParams,
-        streams: ({ customerId }: CustomerParams) => [`customer-${customerId}`],
+        shows: ({ params: { customerId } }: QueryRequest<CustomerParams>) => ({
+          streams: [`customer-${customerId}`],
+          types: ['order'],
+          elsewhere: ordersOfOthers(database, customerId),
+        }),
         answers: { 200: CustomerView },
-        read: async ({ params, caller }: QueryRequest<CustomerParams>) =>
-          (await find(params.customerId, caller)) ?? customerNotFound(params.customerId),
+        read: async ({ params, caller, underToken }: QueryRequest<CustomerParams>) =>
+          (await find(params.customerId, caller, underToken === false)) ?? customerNotFound(params.customerId),
       },
     ],
   };

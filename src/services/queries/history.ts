@@ -23,7 +23,9 @@ export function historyReadModel(database: Database, findOrder: FindOrder): Read
         audience: 'customer',
         tag: 'orders',
         params: OrderParams,
-        streams: ({ orderId }: OrderParams) => [`order-${orderId}`, `reservation-${orderId}`, `payment-${orderId}`],
+        shows: ({ params: { orderId } }: QueryRequest<OrderParams>) => ({
+          streams: [`order-${orderId}`, `reservation-${orderId}`, `payment-${orderId}`],
+        }),
         answers: { 200: HistoryView },
         async read({ params: { orderId }, caller }: QueryRequest<OrderParams>) {
           if (!(await findOrder(orderId, caller))) return orderNotFound(orderId);

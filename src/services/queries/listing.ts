@@ -1,5 +1,6 @@
 /** Lists: pages by keyset, so that inserts neither shift nor repeat an item, and within a time limit. */
 import { createHash } from 'node:crypto';
+import type { QueryAnswer } from '#contracts/routes.ts';
 import type { Refusal } from '#cqrs/decider.ts';
 import type { Database } from '#platform/postgres.ts';
 
@@ -11,19 +12,26 @@ const listTimeoutMs = 3_000;
  * How the connections are opened that answer queries. Each statement is planned for its very values: with
  * one plan for all of them, a frequent word would be looked up as if it were a rare one.
  */
-export const readsOptions = { statementTimeoutMs: listTimeoutMs, planForValues: true } as const;
+export const readsOptions = { statementTimeoutMs: listTimeoutMs, planForValues: true, plansByIndex: true } as const;
 
 /** Where a page ended: the sort key of its last item, and the item's id, which settles ties. */
 export type PageEnd = { readonly key: string | number; readonly id: string };
 
-export type Cursors = {
+type Cursors = {
   /** Where the page before ended; null on the first page; `malformed` when it is not a cursor of this very list. */
   read(cursor: string | undefined): PageEnd | null | 'malformed';
   write(end: PageEnd): string;
 };
 
-/** The cursors of one list: name, filters and sort together. `isKey` knows the sort's keys. */
-export function cursorsOf(list: readonly unknown[], isKey: (key: unknown) => boolean): Cursors {
+/**
+ * The cursors of one list: name, filters and sort together. `isKey` knows the sort's keys; `keyOf` makes them of the
+ * text that PostgreSQL gives, where that differs.
+ */
+export function cursorsOf(
+  list: readonly unknown[],
+  isKey: (key: unknown) => boolean,
+  keyOf?: (text: string) => string,
+): Cursors {
   const binding = createHash('sha256').update(JSON.stringify(list)).digest('base64url').slice(0, 16);
   return {
     read(cursor) {
@@ -37,7 +45,10 @@ export function cursorsOf(list: readonly unknown[], isKey: (key: unknown) => boo
         return 'malformed';
       return { key: key as string | number, id };
     },
-    write: ({ key, id }) => Buffer.from(JSON.stringify([binding, key, id])).toString('base64url'),
+    write: ({ key, id }) =>
+      Buffer.from(JSON.stringify([binding, typeof key === 'string' && keyOf ? keyOf(key) : key, id])).toString(
+        'base64url',
+      ),
   };
 }
 
@@ -53,15 +64,182 @@ const tooSlow: { refused: Refusal } = {
   refused: { code: 'overloaded', detail: `The list was given up after ${listTimeoutMs} ms. Narrow its filters.` },
 };
 
-/** Runs one statement of a list; `reads` is opened with `readsOptions`. */
-export async function listRows<Row extends object>(
+/**
+ * How the items of a page are found: rows of `id`, `key` and `found`. All take the list's filters, then key and id of
+ * where the page before ended (null: from the start), the most items wanted, and the most entries.
+ */
+export type ListStatements = {
+  /** What the statements are called by. */
+  readonly name: string;
+  /** For filters that leave nothing to be tested: reads along the index of the sort. */
+  readonly read: string;
+  /**
+   * Tests entries of the sort's index one by one, in their order, until the page is full: rows with `found` 1. When
+   * it is not, and there may be more entries, the last one tested is the last row, with `found` 0.
+   */
+  readonly walk: string;
+  /** Gathers what fits by any index but that of words, and sorts it. `found`: how many, at most the most entries. */
+  readonly search: string;
+  /**
+   * Gathers what has the words of one more parameter, the most entries of it, and sorts what fits. `found`: how many
+   * have them; if none of them fits, in a row without an id.
+   */
+  readonly searchWords: string;
+  /** The table that has the words. */
+  readonly wordsTable: string;
+};
+
+type Listed = PageEnd & { readonly found: number };
+
+type PageRequest = {
+  readonly filters: readonly unknown[];
+  /** No filter is left to be tested. */
+  readonly isServedByIndex: boolean;
+  /** The words that are looked for, all of them: a tsquery each. */
+  readonly words: readonly string[];
+  readonly after: PageEnd | null;
+  readonly limit: number;
+  /** JSON texts, in the order of `ids`; without those that are no longer what the filters ask for. */
+  itemsOf(ids: readonly string[]): Promise<readonly (Buffer | string)[]>;
+  readonly cursors: Cursors;
+};
+
+/** An entry takes about 0.6 µs: filters that let 1 in 50 pass fill a page. */
+const firstEntriesMax = 1_000;
+/** Where the first have shown that these will do, so many more. */
+const furtherEntriesMax = 5_000;
+/** Words that more rows have than this are not looked up; a row takes 1 to 2 µs. If it was thought to be fewer, it ends here. */
+const searchRowsMax = 50_000;
+/** Nothing else is searched for that the planner thinks dearer than this: 7,000 rows here and there, 110,000 side by side. */
+const searchCostMax = 8_000;
+/** How frequent words are is read from this much of the table. */
+const samplePages = 40;
+
+/**
+ * One page of a list, at a bounded price whatever its filters are: a walk along the index of the sort, and a longer one
+ * when the first has met something; otherwise, a search for what may be rare. When nothing is, as with filters that
+ * much passes but nothing together, the page has fewer than `limit` items, even none, and a cursor to go on.
+ * Either way is cheap for filters that have nothing to do with the sort: the rows that fit, and the entries to be gone
+ * through until a page is full, are not both many. `reads` is opened with `readsOptions`.
+ */
+export async function readPage(
+  reads: Database,
+  statements: ListStatements,
+  request: PageRequest,
+): Promise<QueryAnswer> {
+  const { words, after } = request;
+  const pageMax = request.limit + 1;
+  const parameters = (from: PageEnd | null, most: number | null): unknown[] => [
+    ...request.filters,
+    from?.key ?? null,
+    from?.id ?? null,
+    pageMax,
+    most,
+  ];
+  const run = (kind: 'read' | 'walk' | 'search' | 'searchWords', values: readonly unknown[]): Promise<Listed[]> =>
+    reads.query(`${kind} ${statements.name}`, statements[kind], values);
+
+  const walk = async (from: PageEnd | null, most: number): Promise<Walked> => {
+    const rows = await run('walk', parameters(from, most));
+    const last = rows.at(-1);
+    return last?.found === 0 ? { rows: rows.slice(0, -1), end: last } : { rows, end: null };
+  };
+  const search = async (): Promise<Listed[] | null> => {
+    const plan = await reads.query<{ 'QUERY PLAN': string }>(
+      `plan ${statements.name}`,
+      `explain (format json) ${statements.search}`,
+      parameters(after, null),
+    );
+    const [{ Plan: planned }] = JSON.parse(plan[0]!['QUERY PLAN']) as [{ Plan: { 'Total Cost': number } }];
+    const rare = words.length === 0 ? [] : await rareWords(reads, statements.wordsTable, words);
+    const most = searchRowsMax + 1;
+    // A row that is looked up costs the planner somewhat more than 1.
+    const ways = [
+      ...(planned['Total Cost'] <= searchCostMax
+        ? [{ cost: planned['Total Cost'], go: () => run('search', parameters(after, most)) }]
+        : []),
+      ...(rare.length > 0
+        ? [
+            {
+              cost: Math.min(...rare.map(({ rows }) => rows)),
+              go: () => run('searchWords', [...parameters(after, most), rare.map(({ word }) => word).join(' & ')]),
+            },
+          ]
+        : []),
+    ].toSorted((one, other) => one.cost - other.cost);
+    for (const { go } of ways) {
+      const rows = await go();
+      if (rows[0] === undefined || rows[0].found < most) return rows.filter(({ id }) => id !== null);
+    }
+    return null;
+  };
+  const find = async (): Promise<Walked> => {
+    if (request.isServedByIndex) return { rows: await run('read', parameters(after, null)), end: null };
+    const first = await walk(after, firstEntriesMax);
+    const { end } = first;
+    if (end === null) return first;
+    const walkOn = async (): Promise<Walked> => {
+      const more = await walk(end, furtherEntriesMax);
+      return { rows: [...first.rows, ...more.rows], end: more.end };
+    };
+    const isMetOften = first.rows.length * furtherEntriesMax >= pageMax * firstEntriesMax;
+    const further = isMetOften ? await walkOn() : null;
+    if (further !== null && (further.end === null || further.rows.length >= pageMax)) return further;
+    const found = await search();
+    return found === null ? (further ?? walkOn()) : { rows: found, end: null };
+  };
+
+  return givenUpInTime(async () => ({ bytes: await pageBytes(await find(), request) }));
+}
+
+/** `end`: null, or where to go on when `rows` do not fill a page. */
+type Walked = { readonly rows: readonly Listed[]; readonly end: PageEnd | null };
+
+async function pageBytes({ rows, end }: Walked, { limit, itemsOf, cursors }: PageRequest): Promise<Buffer> {
+  const shown = rows.slice(0, limit);
+  const next = rows.length > limit ? shown.at(-1)! : end;
+  const items = shown.length === 0 ? [] : await itemsOf(shown.map(({ id }) => id));
+  const nextCursor = next === null ? 'null' : `"${cursors.write(next)}"`;
+  const parts = items.flatMap((item, n) => (n === 0 ? [item] : [',', item]));
+  return Buffer.concat(
+    ['{"items":[', ...parts, `],"nextCursor":${nextCursor}}`].map((part) =>
+      typeof part === 'string' ? Buffer.from(part) : part,
+    ),
+  );
+}
+
+/**
+ * Those of `words` that few rows have, by a sample. PostgreSQL's own statistics do not say: of the beginning of a word
+ * it believes that 2 % of all rows have it, unless 100 words are frequent.
+ */
+async function rareWords(
+  reads: Database,
+  table: string,
+  words: readonly string[],
+): Promise<{ readonly word: string; readonly rows: number }[]> {
+  return reads.query(
+    `sample ${table}`,
+    `with size as (select greatest(1, pg_relation_size($2::regclass) / 8192.0) as pages),
+     sample as (select words from ${table} tablesample system (least(100, 100 * $3::int / (select pages from size))))
+     select word::text, rows from unnest($1::tsquery[]) word, lateral (
+       select ceil((select count(*) from sample where words @@ word) * greatest(1, (select pages from size) / $3)) as rows
+     ) met where rows <= $4`,
+    [words, table, samplePages, searchRowsMax],
+  );
+}
+
+/** Runs one statement, and gives it up when it takes too long; `reads` is opened with `readsOptions`. */
+export const listRows = <Row extends object>(
   reads: Database,
   name: string,
   text: string,
   values: readonly unknown[],
-): Promise<{ rows: Row[] } | { refused: Refusal }> {
+): Promise<{ rows: Row[] } | { refused: Refusal }> =>
+  givenUpInTime(async () => ({ rows: await reads.query<Row>(name, text, values) }));
+
+async function givenUpInTime<T>(work: () => Promise<T>): Promise<T | { refused: Refusal }> {
   try {
-    return { rows: await reads.query<Row>(name, text, values) };
+    return await work();
   } catch (error) {
     const queryCancelled = '57014';
     if ((error as { code?: string }).code === queryCancelled) return tooSlow;
@@ -69,18 +247,24 @@ export async function listRows<Row extends object>(
   }
 }
 
-/** The page that `rows`, up to one more than `limit`, begin. `items` are JSON texts. */
-export function pageBytes<Row>(
-  rows: readonly Row[],
-  limit: number,
-  itemOf: (row: Row) => string,
-  endOf: (row: Row) => PageEnd,
-  cursors: Cursors,
-): string {
-  const shown = rows.slice(0, limit);
-  const last = shown.at(-1);
-  const nextCursor = last !== undefined && rows.length > limit ? cursors.write(endOf(last)) : null;
-  return `{"items":[${shown.map(itemOf).join(',')}],"nextCursor":${JSON.stringify(nextCursor)}}`;
+/**
+ * The items `ids` as JSON texts, in this order: from memory those that are `kept`, the others in one `read`. What a list
+ * reads is not put into memory: whoever goes through all pages would leave nothing else there.
+ */
+export async function itemTexts(
+  ids: readonly string[],
+  kept: (id: string) => Buffer | undefined,
+  read: (missing: readonly string[]) => Promise<readonly (readonly [id: string, text: string])[]>,
+): Promise<readonly (Buffer | string)[]> {
+  const texts = new Map<string, Buffer | string>();
+  const missing: string[] = [];
+  for (const id of ids) {
+    const text = kept(id);
+    if (text === undefined) missing.push(id);
+    else texts.set(id, text);
+  }
+  if (missing.length > 0) for (const [id, text] of await read(missing)) texts.set(id, text);
+  return ids.flatMap((id) => texts.get(id) ?? []);
 }
 
 export const emptyPage = '{"items":[],"nextCursor":null}';

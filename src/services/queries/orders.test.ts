@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { OrderView } from '#contracts/http.ts';
+import type { Database } from '#platform/postgres.ts';
 import {
   type Happened,
   orderEvent,
@@ -316,6 +317,31 @@ test('pages neither repeat nor miss an order while others are placed', async (t)
     );
     assert.equal(new Set(seen).size, seen.length);
   }
+});
+
+test('a list has the same bytes from memory as from rows', async (t) => {
+  const side = await readSideForTests(t);
+  await side.given(...manyOrders());
+  const fromRows = readSideOn(side.database, { cacheMb: 0 });
+  for (const query of [{}, { q: 'heart', limit: 5 }, { status: 'reserved' }, { customerId: 'c3', sort: 'total' }]) {
+    assert.deepEqual(await side.ask(listUrl, { query }), await fromRows.ask(listUrl, { query }), JSON.stringify(query));
+  }
+  assert.deepEqual(side.models.cacheStats().misses, 0);
+});
+
+test('an order that leaves a status while its list is made is left out', async (t) => {
+  const side = await readSideForTests(t);
+  const { tell } = story();
+  await side.given(tell(orderPlaced('leaves')), tell(orderPlaced('stays')));
+  const moves: Database = {
+    ...side.database,
+    async query(name, text, values) {
+      if (name === 'read orders') await side.given(tell(orderEvent.failed('leaves', 'pending', 'timed-out')));
+      return side.database.query(name, text, values);
+    },
+  };
+  const list = readSideOn(moves, { cacheMb: 0 });
+  assert.deepEqual(ids(await list.see(listUrl, { query: { status: 'pending' } })), ['stays']);
 });
 
 test('a last page that is just full has no next', async (t) => {

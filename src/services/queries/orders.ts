@@ -9,37 +9,52 @@ import {
   PageQuery,
 } from '#contracts/http.ts';
 import type { OrderEvent, OrderingEvent } from '#contracts/ordering.ts';
-import type { Caller, QueryAnswer, QueryRequest } from '#contracts/routes.ts';
+import type { Caller, QueryRequest } from '#contracts/routes.ts';
 import type { RecordedEvent } from '#cqrs/event-log.ts';
 import type { Projection } from '#cqrs/projection.ts';
 import type { ReadTable, RowKey, Rows } from '#cqrs/read-store.ts';
 import type { Database } from '#platform/postgres.ts';
-import { cursorsOf, emptyPage, limitDefault, listRows, malformedCursor, pageBytes } from './listing.ts';
+import { emptyPage, itemTexts } from './listing.ts';
+import { listOrders, type OrderTexts } from './order-lists.ts';
 import { orderThen } from './order-then.ts';
 import { bodyOf, evolve, type OrderEventRecord, type OrderRow, placedRow } from './order-view.ts';
-import { customerNotFound, foldRows, invalidParameter, maySee, orderNotFound, type ReadModel } from './read-model.ts';
+import { ordersOfOthers } from './parked-streams.ts';
+import { customerNotFound, foldRows, maySee, orderNotFound, type ReadModel } from './read-model.ts';
 import type { Resource, ResourceCache } from './resource-cache.ts';
-import { exactSku, lexemes, rememberingWordsOf, skuQuery, wordsOf, wordsOfId, wordsQuery } from './search-words.ts';
+import { exactSku, lexemes, rememberingWordsOf, wordsOf, wordsOfId } from './search-words.ts';
 import { rfc3339, utcTime } from './utc-time.ts';
 
-/** The order as bytes; undefined when there is none that the caller may see. */
-export type FindOrder = (orderId: string, caller: Caller) => Promise<Resource | undefined>;
+/** The order as bytes; undefined when there is none that the caller may see. `mayBeBehind`: what other processes share will do. */
+export type FindOrder = (orderId: string, caller: Caller, mayBeBehind?: boolean) => Promise<Resource | undefined>;
 
 export function ordersReadModel(
   database: Database,
   cache: ResourceCache,
   isCustomer: (customerId: string, caller: Caller) => Promise<boolean>,
 ): ReadModel & { find: FindOrder } {
-  const find: FindOrder = async (orderId, caller) => {
-    const order = await cache.read(cacheKey(orderId), async () => {
-      const [row] = await readRows(database, [orderId]);
-      return row && resourceOf(row);
-    });
+  const readOrder = async (orderId: string): Promise<Resource | undefined> => {
+    const [row] = await readRows(database, [orderId]);
+    return row && resourceOf(row);
+  };
+  const find: FindOrder = async (orderId, caller, mayBeBehind = false) => {
+    const order = await cache.read(cacheKey(orderId), () => readOrder(orderId), mayBeBehind);
     return order && maySee(caller, order.owner) ? order : undefined;
   };
 
+  const textsOf: OrderTexts = (orderIds, status) =>
+    itemTexts(
+      orderIds,
+      (orderId) => (status === undefined ? cache.peek(cacheKey(orderId))?.bytes : undefined),
+      async (missing) =>
+        (await readRows(database, missing))
+          // What has changed since it was found is not in that status any more.
+          .filter((row) => status === undefined || row.status === status)
+          .map((row) => [row.order_id, bodyOf(row)]),
+    );
+
   return {
     projection: ordersProjection(cache),
+    resources: { [cacheKey('')]: readOrder },
     find,
     queries: [
       {
@@ -50,10 +65,11 @@ export function ordersReadModel(
         tag: 'orders',
         params: OrderParams,
         query: OrderQuery,
-        streams: ({ orderId }: OrderParams) => [`order-${orderId}`],
+        shows: ({ params: { orderId } }: QueryRequest<OrderParams>) => ({ streams: [`order-${orderId}`] }),
         answers: { 200: OrderView },
-        read: async ({ params: { orderId }, query, caller }: QueryRequest<OrderParams, OrderQuery>) => {
-          const order = await find(orderId, caller);
+        read: async ({ params: { orderId }, query, caller, underToken }: QueryRequest<OrderParams, OrderQuery>) => {
+          const isNow = query.version === undefined && query.asOf === undefined;
+          const order = await find(orderId, caller, isNow && underToken === false);
           if (order === undefined) return orderNotFound(orderId);
           return orderThen(database, orderId, order, query);
         },
@@ -65,11 +81,16 @@ export function ordersReadModel(
         audience: 'customer',
         tag: 'orders',
         query: OrderListQuery,
+        shows: ({ query, caller }: QueryRequest<object, OrderListQuery>) => {
+          const customerId = caller.role === 'customer' ? caller.customerId : query.customerId;
+          if (customerId === undefined) return { types: ['order'] };
+          return { types: ['order'], elsewhere: ordersOfOthers(database, customerId) };
+        },
         answers: { 200: OrderList },
         read: async ({ query, caller }: QueryRequest<object, OrderListQuery>) => {
-          if (caller.role === 'operator') return listOrders(database, query);
+          if (caller.role === 'operator') return listOrders(database, query, textsOf);
           if (!maySee(caller, query.customerId)) return { bytes: emptyPage };
-          return listOrders(database, { ...query, customerId: caller.customerId });
+          return listOrders(database, { ...query, customerId: caller.customerId }, textsOf);
         },
       },
       {
@@ -80,10 +101,15 @@ export function ordersReadModel(
         tag: 'customers',
         params: CustomerParams,
         query: PageQuery,
+        shows: ({ params: { customerId } }: QueryRequest<CustomerParams, PageQuery>) => ({
+          streams: [`customer-${customerId}`],
+          types: ['order'],
+          elsewhere: ordersOfOthers(database, customerId),
+        }),
         answers: { 200: OrderList },
         read: async ({ params, query, caller }: QueryRequest<CustomerParams, PageQuery>) =>
           (await isCustomer(params.customerId, caller))
-            ? listOrders(database, { ...query, ...params })
+            ? listOrders(database, { ...query, ...params }, textsOf)
             : customerNotFound(params.customerId),
       },
     ],
@@ -115,24 +141,27 @@ const ordersTable: ReadTable<OrderRow> = {
 /** The rest is as it was placed, for ever. */
 const changing = ['version', 'status', 'failure', 'payment_status', 'updated_at'] as const;
 
-const openOrdersTable: ReadTable<{ readonly order_id: string }> = {
+const openOrdersTable: ReadTable<Pick<OrderRow, 'order_id' | 'placed_at' | 'total'>> = {
   name: 'open_orders',
   key: ['order_id'],
-  columns: { order_id: 'text' },
+  columns: { order_id: 'text', placed_at: 'timestamptz', total: 'bigint' },
   once: true,
 };
 
-const unfulfilledOrdersTable: ReadTable<Pick<OrderRow, 'order_id' | 'status' | 'placed_at' | 'total'>> = {
-  name: 'unfulfilled_orders',
-  key: ['order_id'],
-  columns: { order_id: 'text', status: 'text', placed_at: 'timestamptz', total: 'bigint' },
-  once: true,
-};
+const unfulfilledOrdersTable: ReadTable<Pick<OrderRow, 'order_id' | 'status' | 'customer_id' | 'placed_at' | 'total'>> =
+  {
+    name: 'unfulfilled_orders',
+    key: ['order_id'],
+    columns: { order_id: 'text', status: 'text', customer_id: 'text', placed_at: 'timestamptz', total: 'bigint' },
+    once: true,
+  };
 
-const orderWordsTable: ReadTable<{ readonly order_id: string; readonly words: readonly string[] }> = {
-  name: 'order_words',
+const placedOrdersTable: ReadTable<
+  Pick<OrderRow, 'order_id' | 'customer_id' | 'placed_at' | 'total'> & { readonly words: readonly string[] }
+> = {
+  name: 'placed_orders',
   key: ['order_id'],
-  columns: { order_id: 'text', words: 'words' },
+  columns: { order_id: 'text', customer_id: 'text', placed_at: 'timestamptz', total: 'bigint', words: 'words' },
   once: true,
 };
 
@@ -144,7 +173,7 @@ function ordersProjection(cache: ResourceCache): Projection {
     name: 'orders',
     version: 1,
     services: ['ordering'],
-    tables: [ordersTable, openOrdersTable, unfulfilledOrdersTable, orderWordsTable],
+    tables: [ordersTable, openOrdersTable, unfulfilledOrdersTable, placedOrdersTable],
     async apply(_service, events, rows) {
       const changes = events.filter(({ stream }) => stream.startsWith('order-')) as unknown as OrderEventRecord[];
       if (changes.length === 0) return;
@@ -159,7 +188,9 @@ function ordersProjection(cache: ResourceCache): Projection {
       );
       rows.put(
         openOrdersTable,
-        fresh.filter(({ status }) => isOpen(status)).map(({ order_id }) => ({ order_id })),
+        fresh
+          .filter(({ status }) => isOpen(status))
+          .map(({ order_id, placed_at, total }) => ({ order_id, placed_at, total })),
       );
       rows.remove(
         openOrdersTable,
@@ -173,13 +204,29 @@ function ordersProjection(cache: ResourceCache): Projection {
         unfulfilledOrdersTable,
         folded
           .filter(({ before, row }) => isUnfulfilled(row.status) && before?.status !== row.status)
-          .map(({ row: { order_id, status, placed_at, total } }) => ({ order_id, status, placed_at, total })),
+          .map(({ row: { order_id, status, customer_id, placed_at, total } }) => ({
+            order_id,
+            status,
+            customer_id,
+            placed_at,
+            total,
+          })),
       );
       rows.put(
-        orderWordsTable,
-        changes.flatMap(({ type, data }) =>
-          type === 'OrderPlaced' ? [{ order_id: data.orderId, words: searchWords(data, wordsOfProduct) }] : [],
-        ),
+        placedOrdersTable,
+        changes.flatMap(({ type, data }) => {
+          if (type !== 'OrderPlaced') return [];
+          const { orderId, customerId, placedAt, total } = data;
+          return [
+            {
+              order_id: orderId,
+              customer_id: customerId,
+              placed_at: utcTime(placedAt),
+              total: total.amount,
+              words: searchWords(data, wordsOfProduct),
+            },
+          ];
+        }),
       );
       return (committed) => {
         for (const { row } of folded) {
@@ -251,57 +298,3 @@ const shownColumns = `o.order_id, o.version, o.customer_id, o.status, o.failure,
 
 const readRows = (database: Database, orderIds: readonly string[]): Promise<OrderRow[]> =>
   database.query('read orders', `select ${shownColumns} from orders o where order_id = any($1)`, [orderIds]);
-
-const orderings = {
-  placedAt: { column: 'placed_at', type: 'timestamptz', direction: 'asc', beyond: '>' },
-  '-placedAt': { column: 'placed_at', type: 'timestamptz', direction: 'desc', beyond: '<' },
-  total: { column: 'total', type: 'bigint', direction: 'asc', beyond: '>' },
-  '-total': { column: 'total', type: 'bigint', direction: 'desc', beyond: '<' },
-} as const;
-
-async function listOrders(database: Database, query: OrderListQuery): Promise<QueryAnswer> {
-  const { customerId, status, sku, minTotal, q, sort = '-placedAt', limit = limitDefault } = query;
-  const { column, type, direction, beyond } = orderings[sort];
-  const placedFrom = query.placedFrom === undefined ? null : utcTime(query.placedFrom);
-  const placedTo = query.placedTo === undefined ? null : utcTime(query.placedTo);
-  if (placedFrom !== null && placedTo !== null && placedFrom >= placedTo)
-    return invalidParameter('placedFrom', 'has to be before `placedTo`');
-  const filters = [customerId ?? null, status ?? null, placedFrom, placedTo, minTotal ?? null];
-  const cursors = cursorsOf(
-    ['orders', filters, sku ?? null, q ?? null, sort],
-    column === 'total' ? Number.isSafeInteger : isUtcTime,
-  );
-  const after = cursors.read(query.cursor);
-  if (after === 'malformed') return malformedCursor;
-  const words = q === undefined ? [] : [wordsQuery(q)];
-  if (words.includes(null)) return { bytes: emptyPage };
-  const wanted = [...(sku === undefined ? [] : [skuQuery(sku)]), ...words].join(' & ');
-  // Orders of one status, where these are few, are found in a table of their own; those of a customer by the customer.
-  const few = customerId === undefined && status !== undefined && status !== 'completed';
-  const from = !few
-    ? 'orders o'
-    : `${isOpen(status) ? 'open_orders' : 'unfulfilled_orders'} s join orders o using (order_id)`;
-  const sorted = few && !isOpen(status) ? 's' : 'o';
-  const found = await listRows<OrderRow>(
-    database,
-    `list orders by ${sort}${few ? `, ${isOpen(status) ? 'open' : 'unfulfilled'}` : ''}${wanted ? ', searched' : ''}`,
-    `select ${shownColumns}
-     from ${from} ${wanted ? 'join order_words w on w.order_id = o.order_id and w.words @@ $9::tsquery' : ''}
-     where ($1::text is null or o.customer_id = $1)
-       and ($2::text is null or ${sorted}.status = $2)
-       and ($3::timestamptz is null or ${sorted}.placed_at >= $3)
-       and ($4::timestamptz is null or ${sorted}.placed_at < $4)
-       and ($5::bigint is null or ${sorted}.total >= $5)
-       and ($6::${type} is null or (${sorted}.${column}, ${sorted}.order_id) ${beyond} ($6, $7))
-     order by ${sorted}.${column} ${direction}, ${sorted}.order_id ${direction}
-     limit $8`,
-    [...filters, after?.key ?? null, after?.id ?? null, limit + 1, ...(wanted ? [wanted] : [])],
-  );
-  if ('refused' in found) return found;
-  return {
-    bytes: pageBytes(found.rows, limit, bodyOf, (row) => ({ key: row[column], id: row.order_id }), cursors),
-  };
-}
-
-const isUtcTime = (key: unknown): boolean =>
-  typeof key === 'string' && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(key) && !Number.isNaN(Date.parse(key));

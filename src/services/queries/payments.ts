@@ -24,7 +24,9 @@ export function paymentsReadModel(database: Database, findOrder: FindOrder): Rea
         audience: 'customer',
         tag: 'orders',
         params: OrderParams,
-        streams: ({ orderId }: OrderParams) => [`order-${orderId}`, `payment-${orderId}`],
+        shows: ({ params: { orderId } }: QueryRequest<OrderParams>) => ({
+          streams: [`order-${orderId}`, `payment-${orderId}`],
+        }),
         answers: { 200: OrderPaymentsView },
         async read({ params: { orderId }, caller }: QueryRequest<OrderParams>) {
           if (!(await findOrder(orderId, caller))) return orderNotFound(orderId);

@@ -7,17 +7,29 @@ import type { RecordedEvent } from '#cqrs/event-log.ts';
 import type { Projection } from '#cqrs/projection.ts';
 import type { ReadTable, Rows } from '#cqrs/read-store.ts';
 import type { Database } from '#platform/postgres.ts';
-import { cursorsOf, emptyPage, limitDefault, listRows, malformedCursor, pageBytes } from './listing.ts';
+import {
+  cursorsOf,
+  emptyPage,
+  itemTexts,
+  limitDefault,
+  type ListStatements,
+  malformedCursor,
+  readPage,
+} from './listing.ts';
+import { ordersWithout } from './parked-streams.ts';
 import type { ReadModel } from './read-model.ts';
 import type { Resource, ResourceCache } from './resource-cache.ts';
-import { lexemes, wordsOf, wordsQuery } from './search-words.ts';
+import { lexemes, wordQueries, wordsOf } from './search-words.ts';
 
 /** Names are sorted by this much of them, so that a cursor stays below its 1,024 characters. */
 const nameKeyLengthMax = 100;
 
 export function productsReadModel(database: Database, cache: ResourceCache): ReadModel {
+  const readIt = (sku: string): Promise<Resource | undefined> => readProduct(database, sku);
+
   return {
     projection: productsProjection(cache),
+    resources: { [cacheKey('')]: readIt },
     queries: [
       {
         method: 'GET',
@@ -26,10 +38,14 @@ export function productsReadModel(database: Database, cache: ResourceCache): Rea
         audience: 'customer',
         tag: 'products',
         params: SkuParams,
-        streams: ({ sku }: SkuParams) => [`product-${sku}`, `stock-${sku}`],
+        shows: ({ params: { sku } }: QueryRequest<SkuParams>) => ({
+          streams: [`product-${sku}`, `stock-${sku}`],
+          types: ['reservation'],
+          elsewhere: ordersWithout(database, sku),
+        }),
         answers: { 200: ProductView },
-        async read({ params: { sku } }: QueryRequest<SkuParams>) {
-          const product = await cache.read(cacheKey(sku), () => readProduct(database, sku));
+        async read({ params: { sku }, underToken }: QueryRequest<SkuParams>) {
+          const product = await cache.read(cacheKey(sku), () => readIt(sku), underToken === false);
           return product ?? { refused: { code: 'product-not-found', detail: `There is no product ${sku}.` } };
         },
       },
@@ -40,8 +56,9 @@ export function productsReadModel(database: Database, cache: ResourceCache): Rea
         audience: 'customer',
         tag: 'products',
         query: ProductListQuery,
+        shows: () => ({ types: ['product', 'stock', 'reservation'] }),
         answers: { 200: ProductList },
-        read: ({ query }: QueryRequest<object, ProductListQuery>) => listProducts(database, query),
+        read: ({ query }: QueryRequest<object, ProductListQuery>) => listProducts(database, cache, query),
       },
     ],
   };
@@ -169,13 +186,16 @@ type ShownRow = Omit<ProductRow, 'words' | 'name_key'>;
 const cacheKey = (sku: string): string => `product/${sku}`;
 
 async function readProduct(database: Database, sku: string): Promise<Resource | undefined> {
-  const [row] = await database.query<ShownRow>(
-    'read product',
-    'select sku, version, catalogue, on_hand, reserved, stock_version from products where sku = $1',
-    [sku],
-  );
+  const [row] = await readProducts(database, [sku]);
   return row && resourceOf(row);
 }
+
+const readProducts = (database: Database, skus: readonly string[]): Promise<ShownRow[]> =>
+  database.query(
+    'read products',
+    'select sku, version, catalogue, on_hand, reserved, stock_version from products where sku = any($1)',
+    [skus],
+  );
 
 /** Undefined: not in the catalogue. */
 const resourceOf = (row: ShownRow): Resource | undefined =>
@@ -208,29 +228,72 @@ const orderings = {
   '-name': { column: 'name_key', direction: 'desc', beyond: '<' },
 } as const;
 
-async function listProducts(database: Database, query: ProductListQuery): Promise<QueryAnswer> {
+async function listProducts(database: Database, cache: ResourceCache, query: ProductListQuery): Promise<QueryAnswer> {
   const { q, inStock = null, sort = 'sku', limit = limitDefault } = query;
-  const { column, direction, beyond } = orderings[sort];
   const cursors = cursorsOf(['products', q ?? null, inStock, sort], isKey);
   const after = cursors.read(query.cursor);
   if (after === 'malformed') return malformedCursor;
-  const words = q === undefined ? null : wordsQuery(q);
-  if (q !== undefined && words === null) return { bytes: emptyPage };
-  const found = await listRows<ShownRow & { key: string }>(
-    database,
-    `list products by ${sort}`,
-    `select sku, version, catalogue, on_hand, reserved, stock_version, ${column} as key
-     from products
-     where catalogue is not null
-       and ($1::boolean is null or (on_hand > reserved) = $1)
-       and ($2::tsquery is null or words @@ $2)
-       and ($3::text is null or (${column}, sku) ${beyond} ($3 collate "C", $4 collate "C"))
-     order by ${column} ${direction}, sku ${direction}
-     limit $5`,
-    [inStock, words, after?.key ?? null, after?.id ?? null, limit + 1],
-  );
-  if ('refused' in found) return found;
-  return { bytes: pageBytes(found.rows, limit, viewText, ({ key, sku }) => ({ key, id: sku }), cursors) };
+  const words = q === undefined ? [] : wordQueries(q);
+  if (q !== undefined && words.length === 0) return { bytes: emptyPage };
+  return readPage(database, statementsOf(sort), {
+    filters: [inStock, words.length === 0 ? null : words.join(' & ')],
+    isServedByIndex: inStock === null && words.length === 0,
+    words,
+    after,
+    limit,
+    itemsOf: (skus) =>
+      itemTexts(
+        skus,
+        (sku) => (inStock === null ? cache.peek(cacheKey(sku))?.bytes : undefined),
+        async (missing) =>
+          (await readProducts(database, missing))
+            // What has changed since it was found is not what is asked for any more.
+            .filter((row) => inStock === null || row.on_hand > row.reserved === inStock)
+            .map((row) => [row.sku, viewText(row)]),
+      ),
+    cursors,
+  });
+}
+
+/** Parameters: in stock or not, words; then what `ListStatements` says. */
+function statementsOf(sort: keyof typeof orderings): ListStatements {
+  const { column, direction, beyond } = orderings[sort];
+  // Rows of stock whose product is not known yet have no name and are in no index of names.
+  const indexed = `${column === 'name_key' ? 'catalogue is not null and' : ''}
+    ($3::text is null or (${column}, sku) ${beyond} ($3 collate "C", $4 collate "C"))`;
+  const inRow = 'catalogue is not null and ($1::boolean is null or (on_hand > reserved) = $1)';
+  const wanted = '($2::tsquery is null or words @@ $2)';
+  const entry = `sku as id, ${column} as key`;
+  const inOrder = `order by key ${direction}, id ${direction}`;
+  const given = 'given as (select $1::boolean, $2::tsquery, $6::bigint)';
+  return {
+    name: `products by ${sort}`,
+    wordsTable: 'products',
+    read: `
+      with ${given}
+      select ${entry}, 1 as found from products where ${indexed} and catalogue is not null
+      order by ${column} ${direction}, sku ${direction} limit $5`,
+    walk: `
+      with w as materialized (
+        select ${entry}, ${inRow} and ${wanted} as fits from products where ${indexed}
+        order by ${column} ${direction}, sku ${direction} limit $6
+      )
+      select * from (
+        (select id, key, 1 as found from w where fits ${inOrder} limit $5)
+        union all
+        (select id, key, 0 from w offset $6::bigint - 1 limit 1)
+      ) either limit $5`,
+    search: `
+      select id, key, count(*) over () as found from (
+        select ${entry} from products where ${indexed} and ${inRow} and (${wanted}) is true limit $6
+      ) c ${inOrder} limit $5`,
+    searchWords: `
+      with wording as materialized (
+        select ${entry}, ${indexed} and ${inRow} and ${wanted} as fits from products where words @@ $7::tsquery limit $6
+      )
+      select page.*, n.found from (select count(*) as found from wording) n
+      left join (select id, key from wording where fits ${inOrder} limit $5) page on true ${inOrder}`,
+  };
 }
 
 /** What PostgreSQL can store and compare: no control characters, no half characters. */

@@ -3,13 +3,20 @@ import type { Projection } from '#cqrs/projection.ts';
 import type { Refusal } from '#cqrs/decider.ts';
 import { entityOf, type RecordedEvent } from '#cqrs/event-log.ts';
 import type { Caller, QueryRoute } from '#contracts/routes.ts';
+import type { Shows } from './parked-streams.ts';
+import type { Resource } from './resource-cache.ts';
 
 export type Query = Omit<QueryRoute, 'caughtUp' | 'positions' | 'heldBack'> & {
-  /** The streams of the one entity that the answer shows. */
-  streams?(params: never): readonly string[];
+  /** What the answer is made of: while one of these streams is parked, it is not passed off as what a token asks for. */
+  shows(request: never): Shows;
 };
 
-export type ReadModel = { readonly projection: Projection; readonly queries: readonly Query[] };
+export type ReadModel = {
+  readonly projection: Projection;
+  readonly queries: readonly Query[];
+  /** How the resources are read that it keeps in the cache, by what their keys begin with, by the rest of the key. */
+  readonly resources?: Readonly<Record<string, (id: string) => Promise<Resource | undefined>>>;
+};
 
 /** An order's own row names its owner: other customers are told that there is none. */
 export const maySee = (caller: Caller, owner: string | undefined): boolean =>

@@ -22,7 +22,7 @@ const tables = {
   orders: 'order_id',
   open_orders: 'order_id',
   unfulfilled_orders: 'order_id',
-  order_words: 'order_id',
+  placed_orders: 'order_id',
   order_events: 'order_id, id',
   customers: 'customer_id',
   products: 'sku',
@@ -182,6 +182,7 @@ test('every cut into batches, and every order in which services arrive, gives th
       }
       assert.deepEqual(await rowsOf(side.database), expected);
       const remembered = await read();
+      assert.deepEqual(await other.models.auditCache(1_000), []);
       other.models.forgetAnswers();
       assert.deepEqual(remembered, await read());
     }),
@@ -209,7 +210,7 @@ test('a list that takes too long is given up', async (t) => {
   const side = await readSideForTests(t);
   const blocker = await side.database.pin();
   await blocker.query('begin', 'begin');
-  await blocker.query('lock', 'lock table orders in access exclusive mode');
+  await blocker.query('lock', 'lock table placed_orders in access exclusive mode');
   const answer = await side.ask('/v1/orders').finally(async () => {
     await blocker.query('rollback', 'rollback');
     blocker.release();
@@ -220,8 +221,8 @@ test('a list that takes too long is given up', async (t) => {
 
 test('a list that fails otherwise tells its error', async (t) => {
   const side = await readSideForTests(t);
-  await side.database.query('drop', 'drop table order_words');
-  await assert.rejects(async () => side.ask('/v1/orders', { query: { q: 'heart' } }), /order_words/);
+  await side.database.query('drop', 'drop table placed_orders');
+  await assert.rejects(async () => side.ask('/v1/orders', { query: { q: 'heart' } }), /placed_orders/);
 });
 
 test('the tables of the projections are those of the database', async (t) => {

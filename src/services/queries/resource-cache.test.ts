@@ -99,6 +99,7 @@ test('memory is bounded by bytes, and 0 keeps nothing', async () => {
   for (let n = 0; n < 100; n += 1) cache.put(`k${n}`, resource(1, 50_000));
   assert.ok(cache.stats().bytes <= cache.stats().bytesMax);
   assert.ok(cache.stats().entries >= 20);
+  assert.equal(cache.stats().entries + cache.stats().evictions, 100);
   const none = createResourceCache(0);
   none.put('a', resource(1, 0));
   assert.equal(none.peek('a'), undefined);

@@ -1,9 +1,12 @@
 /**
  * The answers of single resources as bytes, ready to send: bounded by bytes, filled by what is
  * applied, and by reads that miss. Two rules keep it true to the rows: older never overwrites newer,
- * and a read that was under way while its resource changed is not kept.
+ * and a read that was under way while its resource changed is not kept. A second level may stand behind
+ * it; what comes from there is passed on, and never kept here.
  */
 import { LRUCache } from 'lru-cache';
+import type { SecondLevel } from './second-level.ts';
+import type { SharedResource } from './shared-cache.ts';
 
 export type Resource = {
   readonly bytes: Buffer;
@@ -22,7 +25,9 @@ export type CacheStats = {
   readonly entries: number;
   readonly bytes: number;
   readonly bytesMax: number;
-};
+  /** Left out for want of room. */
+  readonly evictions: number;
+} & Partial<SecondLevel['figures']>;
 
 export type ResourceCache = ReturnType<typeof createResourceCache>;
 
@@ -30,13 +35,21 @@ export type ResourceCache = ReturnType<typeof createResourceCache>;
 const entryBytes = 400;
 
 /** A cache of `cacheMb` MiB; 0: nothing is kept, reads of one resource at a time still share one answer. */
-export function createResourceCache(cacheMb: number) {
+export function createResourceCache(cacheMb: number, second: SecondLevel | null = null) {
   const bytesMax = Math.floor(cacheMb * 1_048_576);
   // A limit of 0 would mean none.
-  const kept = new LRUCache<string, Resource>({ maxSize: Math.max(1, bytesMax), sizeCalculation: sizeOf });
+  const kept = new LRUCache<string, Resource>({
+    maxSize: Math.max(1, bytesMax),
+    sizeCalculation: sizeOf,
+    dispose: (_resource, _key, reason) => {
+      if (reason === 'evict') evictions += 1;
+    },
+  });
   const underWay = new Map<string, Promise<Resource | undefined>>();
+  const asking = new Map<string, Promise<SharedResource | undefined>>();
   let hits = 0;
   let misses = 0;
+  let evictions = 0;
 
   const putNewer = (key: string, resource: Resource): void => {
     const present = kept.peek(key);
@@ -45,27 +58,52 @@ export function createResourceCache(cacheMb: number) {
     else if (!includes(present, resource)) kept.delete(key);
   };
 
+  function fill(key: string, load: () => Promise<Resource | undefined>): Promise<Resource | undefined> {
+    const shared = underWay.get(key);
+    if (shared) return shared;
+    const shows = second?.positions();
+    const loading: Promise<Resource | undefined> = load()
+      .then((resource) => {
+        if (resource && underWay.get(key) === loading) {
+          putNewer(key, resource);
+          if (shows) second?.put(key, resource, shows);
+        }
+        return resource;
+      })
+      .finally(() => {
+        if (underWay.get(key) === loading) underWay.delete(key);
+      });
+    underWay.set(key, loading);
+    return loading;
+  }
+
+  /** Whoever asks the second level meanwhile gets the same answer too. */
+  function ask(key: string): Promise<SharedResource | undefined> {
+    const shared = asking.get(key);
+    if (shared) return shared;
+    const answer = second!.get(key).finally(() => asking.delete(key));
+    asking.set(key, answer);
+    return answer;
+  }
+
   return {
-    /** The resource, from memory or by `load`; whoever asks meanwhile gets the same answer. */
-    read(key: string, load: () => Promise<Resource | undefined>): Resource | undefined | Promise<Resource | undefined> {
+    /**
+     * The resource, from memory or by `load`; whoever asks meanwhile gets the same answer. Where it
+     * `mayBeBehind` what has been applied, the second level may answer too: then it tells what it shows.
+     */
+    read(
+      key: string,
+      load: () => Promise<Resource | undefined>,
+      mayBeBehind = false,
+    ): Resource | undefined | Promise<Resource | SharedResource | undefined> {
       const present = kept.get(key);
       if (present) {
         hits += 1;
         return present;
       }
       misses += 1;
-      const shared = underWay.get(key);
-      if (shared) return shared;
-      const loading: Promise<Resource | undefined> = load()
-        .then((resource) => {
-          if (resource && underWay.get(key) === loading) putNewer(key, resource);
-          return resource;
-        })
-        .finally(() => {
-          if (underWay.get(key) === loading) underWay.delete(key);
-        });
-      underWay.set(key, loading);
-      return loading;
+      if (!mayBeBehind || second === null || underWay.has(key)) return fill(key, load);
+      return ask(key).then((shared) => shared ?? kept.get(key) ?? fill(key, load));
     },
 
     peek: (key: string): Resource | undefined => kept.peek(key),
@@ -74,6 +112,7 @@ export function createResourceCache(cacheMb: number) {
     put(key: string, resource: Resource): void {
       underWay.delete(key);
       putNewer(key, resource);
+      second?.put(key, resource, second.positions());
     },
 
     /**
@@ -82,10 +121,14 @@ export function createResourceCache(cacheMb: number) {
      */
     refresh(key: string, make: () => Resource | undefined): void {
       underWay.delete(key);
-      if (!kept.has(key)) return;
-      const resource = make();
-      if (!resource) kept.delete(key);
-      else putNewer(key, resource);
+      const resource = kept.has(key) ? make() : undefined;
+      if (!resource) {
+        kept.delete(key);
+        second?.invalidate(key);
+      } else {
+        putNewer(key, resource);
+        second?.put(key, resource, second.positions());
+      }
     },
 
     /** The rows may have changed untold: after a lost answer to a commit, or because another worker wrote them. */
@@ -94,11 +137,26 @@ export function createResourceCache(cacheMb: number) {
       kept.clear();
     },
 
-    stats: (): CacheStats => ({ hits, misses, entries: kept.size, bytes: kept.calculatedSize, bytesMax }),
+    /** Up to `max` of what is kept, from a place that `random` (from 0 to below 1) chooses. */
+    sample(max: number, random: number): [key: string, resource: Resource][] {
+      const first = Math.floor(random * Math.max(1, kept.size - max + 1));
+      return [...kept.entries().drop(first).take(max)];
+    },
+
+    stats: (): CacheStats => ({
+      hits,
+      misses,
+      entries: kept.size,
+      bytes: kept.calculatedSize,
+      bytesMax,
+      evictions,
+      ...second?.figures,
+    }),
   };
 }
 
-const includes = (one: Resource, other: Resource): boolean =>
+/** Whether `one` has seen all that `other` has. */
+export const includes = (one: Resource, other: Resource): boolean =>
   one.revision >= other.revision && (one.revisionBeside ?? 0) >= (other.revisionBeside ?? 0);
 
-const sizeOf = (resource: Resource): number => resource.bytes.length + entryBytes;
+export const sizeOf = (resource: Resource): number => resource.bytes.length + entryBytes;

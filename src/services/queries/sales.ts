@@ -26,6 +26,7 @@ export function salesReadModel(database: Database): ReadModel {
         audience: 'operator',
         tag: 'reports',
         query: SalesQuery,
+        shows: () => ({ types: ['order'] }),
         answers: { 200: SalesReport },
         read: ({ query }: QueryRequest<object, SalesQuery>) => report(database, query),
       },

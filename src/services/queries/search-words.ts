@@ -47,11 +47,8 @@ export function lexemes(words: Iterable<string>): readonly string[] {
   return cut < 0 ? distinct : distinct.slice(0, cut);
 }
 
-/** The tsquery of texts in which each word of `q` begins a word or a part of one. Null: `q` holds no word, nothing matches. */
-export function wordsQuery(q: string): string | null {
-  const words = wholeWordsOf(q);
-  return words.length > 0 ? words.map((word) => `'${word}':*`).join(' & ') : null;
-}
+/** A tsquery for each word of `q`, of texts in which it begins a word or a part of one. None: nothing matches `q`. */
+export const wordQueries = (q: string): string[] => [...new Set(wholeWordsOf(q))].map((word) => `'${word}':*`);
 
 /** The tsquery of texts that hold this SKU. */
 export const skuQuery = (sku: string): string => `'${exactSku(sku)}'`;

@@ -1,31 +1,38 @@
 /** The queries service: the list of its read models, and how they hang together. */
-import type { QueryRoute } from '#contracts/routes.ts';
+import type { QueryRequest, QueryRoute } from '#contracts/routes.ts';
 import type { Positions } from '#cqrs/consistency-token.ts';
 import type { Projection } from '#cqrs/projection.ts';
+import { type Ports, systemPorts } from '#platform/ports.ts';
 import type { Database } from '#platform/postgres.ts';
+import { auditCache, type CacheDifference, type ReadResources } from './cache-audit.ts';
 import { customersReadModel } from './customers.ts';
 import { historyReadModel } from './history.ts';
 import { type LiveParts, liveStreams, type Streams } from './live.ts';
 import { ordersReadModel } from './orders.ts';
 import { paymentsReadModel } from './payments.ts';
+import { firstShown, type ParkedStream } from './parked-streams.ts';
 import { productsReadModel } from './products.ts';
 import { type CacheStats, createResourceCache } from './resource-cache.ts';
 import { salesReadModel } from './sales.ts';
+import { createSecondLevel } from './second-level.ts';
+import type { SharedCache } from './shared-cache.ts';
 
 export const queriesSchema = new URL('./schema/', import.meta.url);
 
 /** How far the read models are, as their queries tell it. */
 export type ReadSide = Pick<QueryRoute, 'caughtUp' | 'positions'> & {
-  /** The dead letter that keeps one of `streams` from showing `positions`, or null. */
-  parked(streams: readonly string[], positions: Positions): string | null;
+  /** The streams that dead letters at or before `positions` keep from being shown. */
+  parked(positions: Positions): readonly ParkedStream[];
 };
 
 export type ReadModels = {
   readonly projections: readonly Projection[];
   routes(readSide: ReadSide): QueryRoute[];
   live(parts: LiveParts): Streams;
-  /** Hits and misses since the start; entries and bytes now. */
+  /** Counts since the start; entries and bytes now. */
   cacheStats(): CacheStats;
+  /** I16: what differs among up to `max` of the answers kept in memory from what their rows say. */
+  auditCache(max: number): Promise<CacheDifference[]>;
   /**
    * Forgets every answer kept in memory. To be called whenever rows may have changed without the
    * projections' hooks here: before a consumer goes on from a checkpoint that it has read anew.
@@ -36,9 +43,26 @@ export type ReadModels = {
 export { readsOptions } from './listing.ts';
 export { rebuildInThread } from './rebuild-thread.ts';
 
-/** `database` answers queries, opened with `readsOptions`; `cacheMb` MiB of answers are kept in memory, 0: none. */
-export function createReadModels({ database, cacheMb }: { database: Database; cacheMb: number }): ReadModels {
-  const cache = createResourceCache(cacheMb);
+/**
+ * `database` answers queries, opened with `readsOptions`; `cacheMb` MiB of answers are kept in memory, 0: none.
+ * `shared` stands behind them, for several processes; by default nothing does.
+ */
+export function createReadModels({
+  database,
+  cacheMb,
+  shared = null,
+  ports = systemPorts,
+}: {
+  readonly database: Database;
+  readonly cacheMb: number;
+  readonly shared?: SharedCache | null;
+  readonly ports?: Ports;
+}): ReadModels {
+  let applied = (): Positions => ({});
+  const cache = createResourceCache(
+    cacheMb,
+    shared === null ? null : createSecondLevel(shared, () => applied(), ports),
+  );
   const customers = customersReadModel(database, cache);
   const orders = ordersReadModel(database, cache, customers.isCustomer);
   const models = [
@@ -49,19 +73,24 @@ export function createReadModels({ database, cacheMb }: { database: Database; ca
     historyReadModel(database, orders.find),
     salesReadModel(database),
   ];
+  const resources = Object.assign({}, ...models.map((model) => model.resources ?? {})) as ReadResources;
   return {
     projections: models.map((model) => model.projection),
-    routes: (readSide) =>
-      models.flatMap((model) =>
-        model.queries.map(({ streams, ...query }) => ({
+    routes(readSide) {
+      applied = () => readSide.positions();
+      return models.flatMap((model) =>
+        model.queries.map(({ shows, ...query }) => ({
           ...query,
-          heldBack: (params: never, positions: Positions) => readSide.parked(streams?.(params) ?? [], positions),
+          heldBack: async (request: QueryRequest<never, never>, positions: Positions) =>
+            firstShown(readSide.parked(positions), shows(request as never)),
           caughtUp: (positions, waitMs) => readSide.caughtUp(positions, waitMs),
           positions: () => readSide.positions(),
         })),
-      ),
+      );
+    },
     live: (parts) => liveStreams(database, orders.find, parts),
     cacheStats: () => cache.stats(),
+    auditCache: (max) => auditCache(cache, resources, max, ports),
     forgetAnswers: () => cache.clear(),
   };
 }

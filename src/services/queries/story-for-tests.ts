@@ -5,6 +5,7 @@ import type { InventoryEvent } from '#contracts/inventory.ts';
 import type { OrderingEvent } from '#contracts/ordering.ts';
 import type { PaymentEvent } from '#contracts/payments.ts';
 import type { Caller, QueryAnswer } from '#contracts/routes.ts';
+import type { Positions } from '#cqrs/consistency-token.ts';
 import { isEngineError } from '#cqrs/errors.ts';
 import { type RecordedEvent, slotOfStream } from '#cqrs/event-log.ts';
 import { checkpointSchemaFolder } from '#cqrs/postgres-log.ts';
@@ -12,6 +13,7 @@ import { postgresReadStore, readStoreOptions } from '#cqrs/postgres-read-store.t
 import type { ReadStore } from '#cqrs/read-store.ts';
 import { type Database, openDatabase } from '#platform/postgres.ts';
 import { testDatabaseUrl } from '../../../tests/database.ts';
+import type { SharedCache } from './shared-cache.ts';
 import { createReadModels, queriesSchema, type ReadModels, readsOptions } from './service.ts';
 
 export type Told = CatalogEvent | OrderingEvent | InventoryEvent | PaymentEvent;
@@ -154,12 +156,21 @@ export type ReadSide = {
   /** Applies what happened: neighbours of one service as one batch. */
   given(...happened: readonly Happened[]): Promise<void>;
   /** The route's answer. */
-  ask(url: string, request?: Partial<{ params: object; query: object; caller: Caller }>): Promise<QueryAnswer>;
+  ask(url: string, request?: Asked): Promise<QueryAnswer>;
   /** The parsed body of an answer that is no refusal. */
-  see<View>(url: string, request?: Partial<{ params: object; query: object; caller: Caller }>): Promise<View>;
+  see<View>(url: string, request?: Asked): Promise<View>;
+};
+type Asked = Partial<{ params: object; query: object; caller: Caller; underToken: boolean }>;
+
+type ReadSideOptions = {
+  readonly cacheMb?: number;
+  readonly reads?: Database;
+  readonly shared?: SharedCache;
+  /** What it says that it has applied. */
+  positions?(): Positions;
 };
 
-export async function readSideForTests(t: TestContext, options: { cacheMb?: number } = {}): Promise<ReadSide> {
+export async function readSideForTests(t: TestContext, options: ReadSideOptions = {}): Promise<ReadSide> {
   const url = await testDatabaseUrl(t, [checkpointSchemaFolder, queriesSchema]);
   const database = openDatabase(url, { ...readStoreOptions, applicationName: 'test' });
   const reads = openDatabase(url, { applicationName: 'test reads', ...readsOptions });
@@ -170,16 +181,17 @@ export async function readSideForTests(t: TestContext, options: { cacheMb?: numb
 /** One more read side on the same rows: it knows nothing of what the others remember. */
 export function readSideOn(
   database: Database,
-  { cacheMb = 8, reads = database }: { cacheMb?: number; reads?: Database } = {},
+  { cacheMb = 8, reads = database, shared, positions = () => ({}) }: ReadSideOptions = {},
 ): ReadSide {
-  const models = createReadModels({ database: reads, cacheMb });
+  const models = createReadModels({ database: reads, cacheMb, ...(shared === undefined ? {} : { shared }) });
   const apply = applying(postgresReadStore(database), models);
-  const routes = models.routes({ caughtUp: async () => true, positions: () => ({}), parked: () => null });
+  const routes = models.routes({ caughtUp: async () => true, positions, parked: () => [] });
 
-  const ask: ReadSide['ask'] = async (url, { params = {}, query = {}, caller = { role: 'operator' } } = {}) => {
+  const ask: ReadSide['ask'] = async (url, request = {}) => {
+    const { params = {}, query = {}, caller = { role: 'operator' }, ...more } = request;
     const route = routes.find((one) => one.url === url);
     if (!route) throw new Error(`there is no route ${url}`);
-    return route.read({ params, query, caller } as never);
+    return route.read({ params, query, caller, ...more } as never);
   };
   return {
     database,
