@@ -82,7 +82,10 @@ async function surviveProgram(
   const load = startLoad({ shop: () => program.shop, ...(rival === undefined ? {} : { rival }) });
   ending.after(() => load.abandon());
   const rebuilds = plan.TWOFOLD_FAILPOINT.startsWith('rebuild-');
-  if (rebuilds) await startRebuild(program, load);
+  if (rebuilds) {
+    await startRebuild(program, load);
+    await deathOfRebuild(plan, program);
+  }
   await death(plan, program);
   const diedAfterMs = performance.now() - since;
   const [next, restartMs] = await timed(() => startTestProgram(ending, dataDir, env));
@@ -132,6 +135,13 @@ async function death(plan: Plan, dying: Pick<TestProcess, 'ended' | 'output'>): 
   void dying.ended().then((ended) => (signal = ended));
   await until(`${plan.TWOFOLD_FAILPOINT} is reached`, async () => (signal === undefined ? null : true), deathTimeoutMs);
   diedThere(plan, signal ?? null, dying.output());
+}
+
+/** It is a process of its own; the program that has started it goes down a moment later. */
+async function deathOfRebuild(plan: Plan, program: TestProgram): Promise<void> {
+  const reached = (): boolean => program.output().includes(`failpoint ${plan.TWOFOLD_FAILPOINT} reached`);
+  await until(`${plan.TWOFOLD_FAILPOINT} is reached`, async () => (reached() ? true : null), deathTimeoutMs);
+  process.kill(program.pids().node, 'SIGKILL');
 }
 
 function diedThere(plan: Plan, signal: NodeJS.Signals | null, output: string): void {

@@ -13,9 +13,9 @@ import { createJobs, jobRoute } from '#operations/jobs.ts';
 import { createMetrics } from '#operations/metrics.ts';
 import { createRebuilds } from '#operations/rebuilds.ts';
 import { createTopology, type RunningPart } from '#operations/topology.ts';
-import { systemPorts } from '#platform/ports.ts';
+import { sleep, systemPorts } from '#platform/ports.ts';
 import type { Database } from '#platform/postgres.ts';
-import { type ReadModels, rebuildInThread } from '#services/queries/service.ts';
+import { type ReadModels, rebuildInProcess } from '#services/queries/service.ts';
 import { listensTo, type ServiceName, sourceOf } from './service-map.ts';
 import type { SystemOptions } from './system.ts';
 
@@ -35,17 +35,25 @@ type OperatingOptions = {
 
 export type Operating = {
   readonly routes: readonly Route[];
+  /** Resolves once all consumers have begun, or have had the time for it. */
+  begun(): Promise<void>;
   /** Prometheus text. */
   metrics(): Promise<string>;
   readiness(): Promise<Readiness>;
   stop(): Promise<void>;
 };
 
+/** What has not begun by then is no reason to keep the doors shut: /readyz says what it waits for. */
+const beginTimeoutMs = 3_000;
+
 /** Begins at once to bring read models up to date that an older version of this program has made. */
 export function startOperating(options: OperatingOptions): Operating {
   const { databases, running, buses, readModels, readSide, freshness, figures, liveStreams } = options;
   const services = [...running.values()];
   const consumers = [...services.flatMap((service) => service.consumers), ...readSide];
+  /** For their checkpoints. */
+  const waiting = new Set(consumers);
+  for (const consumer of consumers) void consumer.begun.then(() => waiting.delete(consumer));
   const metrics = createMetrics({
     consumers,
     buses,
@@ -64,8 +72,16 @@ export function startOperating(options: OperatingOptions): Operating {
   const rebuilds = readModels === null ? null : startRebuilds(options, readModels);
   return {
     routes: [...deadLetterRoutes(parkedIn(databases, consumers)), topology.route, ...(rebuilds?.routes ?? [])],
+    async begun() {
+      const late = new AbortController();
+      await Promise.race([
+        Promise.all(consumers.map((consumer) => consumer.begun)),
+        sleep(systemPorts, beginTimeoutMs, late.signal),
+      ]);
+      late.abort();
+    },
     metrics: () => metrics.text(),
-    readiness: () => readiness(databases, consumers),
+    readiness: () => readiness(databases, consumers, waiting),
     async stop() {
       topology.stop();
       await rebuilds?.stop();
@@ -108,7 +124,7 @@ function startRebuilds(
     jobs,
     ports: systemPorts,
     rebuild: (wanted, tell, signal) =>
-      rebuildInThread(
+      rebuildInProcess(
         {
           ...wanted,
           databaseUrl: system.databaseUrl('queries'),
@@ -160,6 +176,7 @@ function parkedIn(databases: ReadonlyMap<ServiceName, Database>, consumers: read
 async function readiness(
   databases: ReadonlyMap<ServiceName, Database>,
   consumers: readonly Consumer[],
+  waiting: ReadonlySet<Consumer>,
 ): Promise<Readiness> {
   const reasons: string[] = [];
   await Promise.all(
@@ -171,6 +188,7 @@ async function readiness(
   );
   for (const consumer of consumers) {
     const trouble = consumer.trouble();
+    if (trouble === null && waiting.has(consumer)) reasons.push(`${consumer.name} has not begun yet`);
     if (trouble !== null) reasons.push(`${consumer.name} has been failing since ${trouble.since}: ${trouble.message}`);
   }
   const details = consumers.map((consumer) => ({

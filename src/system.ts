@@ -164,6 +164,7 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
       ...(live?.routes ?? []),
       ...operating.routes,
     ];
+    await operating.begun();
     const gateway = await startGateway({
       routes,
       host: settings.host,

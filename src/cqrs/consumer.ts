@@ -16,6 +16,8 @@ export type Consumer = {
   readonly progress: Progress;
   /** The last position known of the source. */
   head(): number;
+  /** Resolves once it knows its checkpoint, and goes on from there; not, as long as something stands in the way. */
+  readonly begun: Promise<void>;
   /** When the first event was recorded that is not applied yet; null: there is none. Reads it, from the log if need be. */
   waitingSince(): Promise<string | null>;
   /** Since when, and on what, the consumer has been failing; null: it is not. */
@@ -63,6 +65,8 @@ export function startConsumer(options: {
   const stopping = new AbortController();
   let woken = new AbortController();
 
+  const begun = Promise.withResolvers<void>();
+
   async function loop(): Promise<void> {
     let started = false;
     let pauseMs = retryFirstMs;
@@ -70,6 +74,7 @@ export function startConsumer(options: {
       try {
         if (!started) progress.restart(await options.start());
         started = true;
+        begun.resolve();
         progress.advance(await options.step());
         pauseMs = retryFirstMs;
         trouble = null;
@@ -106,6 +111,7 @@ export function startConsumer(options: {
       const [next] = await options.feed.next(position, 1, 0);
       return next?.at ?? null;
     },
+    begun: begun.promise,
     trouble: () => trouble,
     paused: () => options.paused?.() ?? null,
     parked: () => options.parked?.() ?? 0,

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
+import { constants, getPriority } from 'node:os';
 import { test } from 'node:test';
-import { testDatabase } from '../../tests/database.ts';
-import { DatabaseUnavailable } from './postgres.ts';
+import { setImmediate } from 'node:timers/promises';
+import { testDatabase, testDatabaseUrl } from '../../tests/database.ts';
+import { DatabaseUnavailable, openDatabase } from './postgres.ts';
 
 for (const code of ['EPIPE', 'ECONNRESET']) {
   test(`a connection that breaks with ${code} is a database that does not answer, and no answer of it`, async (t) => {
@@ -16,6 +18,20 @@ for (const code of ['EPIPE', 'ECONNRESET']) {
     assert.deepEqual(await database.query('again', 'select 1 as one'), [{ one: 1 }]);
   });
 }
+
+test('the servers of background work let others go first, on this machine', async (t) => {
+  const url = await testDatabaseUrl(t, []);
+  const priorityOf = async (background: boolean): Promise<number> => {
+    const database = openDatabase(url, { applicationName: 'test', background });
+    t.after(() => database.end());
+    const [row] = await database.query<{ pid: number }>('pid', 'select pg_backend_pid() as pid');
+    const asked = performance.now();
+    // It steps back beside what it is asked.
+    while (background && getPriority(row!.pid) === 0 && performance.now() - asked < 5_000) await setImmediate();
+    return getPriority(row!.pid);
+  };
+  assert.deepEqual([await priorityOf(false), await priorityOf(true)], [0, constants.priority.PRIORITY_LOW]);
+});
 
 test('what the database refuses is its answer', async (t) => {
   const database = await testDatabase(t, []);

@@ -1,6 +1,7 @@
 /** Connections to one PostgreSQL database: a small pool of pipelined clients, prepared statements by name. */
 import type { Socket } from 'node:net';
 import pg from 'pg';
+import { stepBackServer } from './background.ts';
 
 export type Sql = {
   /**
@@ -42,6 +43,8 @@ export type DatabaseOptions = {
   readonly plansByKey?: boolean;
   /** No statement reads a whole table where an index serves it. */
   readonly plansByIndex?: boolean;
+  /** For what nobody waits for: on this machine its servers let everything else go first. */
+  readonly background?: boolean;
   readonly connectTimeoutMs?: number;
   /** The schemas in which tables are looked for; default: `public`. */
   readonly searchPath?: readonly string[];
@@ -83,7 +86,10 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
   });
   // A connection that breaks tells the statement under way, and is replaced on next use: nobody else needs to hear.
   pool.on('error', () => {});
-  pool.on('connect', (client) => client.on('error', () => {}));
+  pool.on('connect', (client) => {
+    client.on('error', () => {});
+    if (options.background && isLocalSocket(url)) void stepBackServer((client as unknown as BackendKeys).processID);
+  });
 
   const sqlOf = (client: pg.PoolClient): Sql => ({
     async query<Row extends object>(name: string, text: string, values: readonly unknown[] = []) {
@@ -129,6 +135,11 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
     end: () => pool.end(),
   };
 }
+
+/** What PostgreSQL tells of a connection's server; pg has it, its types do not. */
+type BackendKeys = { readonly processID: number };
+
+const isLocalSocket = (url: string): boolean => /[?&]host=(?:%2F|\/)/i.test(url);
 
 /**
  * Lets the statements of one turn of the event loop leave in one write: each write is a system call

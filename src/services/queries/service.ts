@@ -41,7 +41,7 @@ export type ReadModels = {
 };
 
 export { readsOptions } from './listing.ts';
-export { rebuildInThread } from './rebuild-thread.ts';
+export { rebuildInProcess } from './rebuild-process.ts';
 
 /**
  * `database` answers queries, opened with `readsOptions`; `cacheMb` MiB of answers are kept in memory, 0: none.

@@ -15,6 +15,12 @@ test('every time of RFC 3339 is shown in UTC with milliseconds', () => {
   for (const [text, expected] of Object.entries(shown)) assert.equal(utcTime(text), expected);
 });
 
+test('a time that is written so already stays as it is, on every day of a leap year', () => {
+  const text = (day: number): string => new Date(Date.UTC(2012, 0, day, 23, 59, 59, 999)).toISOString();
+  for (let day = 1; day <= 366; day += 1) assert.equal(utcTime(text(day)), text(day));
+});
+
 test('what is no time is refused', () => {
-  assert.throws(() => utcTime('yesterday'), RangeError);
+  for (const text of ['yesterday', '2012-13-01T00:00:00.000Z', '2012-01-32T00:00:00.000Z', '2012-01-01T24:00:01.000Z'])
+    assert.throws(() => utcTime(text), RangeError, text);
 });
