@@ -219,6 +219,25 @@ export function eventLogContract(name: string, open: (t: TestContext) => Promise
     assert.equal(await log.head(), 0);
   });
 
+  test(`${name}: each batch of events is chained to the one before, and the head knows the last hash`, async (t) => {
+    const log = await open(t);
+    const { epoch, ...empty } = await log.anchor();
+    assert.deepEqual(empty, { position: 0, hash: '0'.repeat(64) });
+    await log.append({ ...next('order-a', 1), events: [event('order-a', 1, { text: 'ä "\\' }), event('order-b', 1)] });
+    const first = await log.anchor();
+    await log.append({ ...nothing, checkpoints: [{ consumer: 'c', from: 0, to: 7 }] });
+    assert.deepEqual(await log.anchor(), first);
+    // Anchors that were kept, and logs that were written, have it in them: it never changes.
+    await log.appendAlone([], () => next('order-c', 1));
+    assert.deepEqual(
+      [first, await log.anchor()],
+      [
+        { epoch, position: 2, hash: '853644cb960e6dabfab3e2397825b418fa207941be50c404a64757b6a9c5849a' },
+        { epoch, position: 3, hash: '00a56b9c13b0a54f3f1c86a1161474f2afc3500b622310d6f57601cfffe45af4' },
+      ],
+    );
+  });
+
   test(`${name}: the tail tells of each append once, in order`, async (t) => {
     const log = await open(t);
     const heard: number[] = [];
