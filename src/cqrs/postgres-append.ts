@@ -73,7 +73,7 @@ const isSame = (event: NewEvent, row: FoundRow | undefined): boolean =>
 
 /**
  * Empty parts travel as null: the function skips them. Events are stringified once; their sizes bound the tail. The
- * text of the events is what the hash of the batch is made of (`batch_content` makes it again from what is stored): its
+ * text of the events is what the hash of the batch is made of (`event_content` makes it again from what is stored): its
  * fields, their order and their form stay as they are.
  */
 export function appendParameters(batch: AppendBatch, eventTypes: EventTypes | undefined): Sent {

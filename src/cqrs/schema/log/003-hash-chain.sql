@@ -17,32 +17,36 @@ create function chained(previous_hash bytea, first_position bigint, content text
   language sql stable
   return sha256(previous_hash || int8send(first_position) || convert_to(content, 'UTF8'));
 
--- What `append` was given for the events from `first` to `last`, from how they are stored: byte by byte the same.
-create function batch_content(first bigint, last bigint) returns text
+-- One event as `append` was given it, from how it is stored, byte by byte the same. A batch is a JSON array of these,
+-- and n says which of them it is.
+create function event_content(
+  n bigint, at timestamptz, version integer, slot smallint, stream text, type text, data json, origin json
+) returns text
   language sql stable
-  return (
-    select '[' || coalesce(
-      string_agg(
-        '{"n":' || e.position - first + 1
-          || ',"at":"' || replace(to_char(e.at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '000Z', 'Z')
-          || '","v":' || e.version || ',"slot":' || e.slot || ',"s":' || to_json(e.stream)
-          || ',"type":' || to_json(e.type) || ',"data":' || e.data || ',"origin":' || e.origin || '}',
-        ',' order by e.position),
-      '') || ']'
-    from events e where e.position between first and last);
+  return '{"n":' || n
+    || ',"at":"' || replace(to_char(at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '000Z', 'Z')
+    || '","v":' || version || ',"slot":' || slot || ',"s":' || to_json(stream) || ',"type":' || to_json(type)
+    || ',"data":' || data || ',"origin":' || origin || '}';
 
 -- What was there before the chain is chained as if it had come in batches of 1,000 events.
 do $$
 declare
-  head bigint := coalesce((select position from log_head), 0);
-  previous_hash bytea := coalesce((select hash from log_head), '');
-  batch_end bigint := 0;
+  head bigint := (select position from log_head);
+  previous_hash bytea := (select hash from log_head);
+  batch_start bigint := 1;
+  batch_end bigint;
 begin
-  while batch_end < head loop
-    previous_hash := chained(previous_hash, batch_end + 1, batch_content(batch_end + 1, least(batch_end + 1000, head)));
-    insert into batches (first_position, last_position, hash)
-    values (batch_end + 1, least(batch_end + 1000, head), previous_hash);
-    batch_end := least(batch_end + 1000, head);
+  while batch_start <= head loop
+    batch_end := least(batch_start + 999, head);
+    previous_hash := chained(
+      previous_hash,
+      batch_start,
+      (select '[' || string_agg(
+          event_content(e.position - batch_start + 1, at, version, slot, stream, type, data, origin),
+          ',' order by position) || ']'
+        from events e where e.position between batch_start and batch_end));
+    insert into batches (first_position, last_position, hash) values (batch_start, batch_end, previous_hash);
+    batch_start := batch_end + 1;
   end loop;
   update log_head set hash = previous_hash;
 end
