@@ -100,6 +100,8 @@ export class LogTables {
   /** By caller and key. */
   readonly keys = new Map<string, KeyRow>();
   readonly checkpoints = new Map<string, number>();
+  /** By consumer, which epoch of its source it goes by. */
+  readonly sourceEpochs = new Map<string, string>();
   /** By consumer and position. */
   readonly parked = new Map<string, ParkedRow>();
   readonly pauses = new Map<string, { readonly paused: boolean; readonly by: string; readonly at: string }>();
@@ -257,6 +259,20 @@ export const statements: Readonly<Record<string, (tables: LogTables, values: rea
   checkpoint(tables, [consumer]) {
     const position = tables.checkpoints.get(consumer as string);
     return position === undefined ? [] : [{ position }];
+  },
+  'epochs of sources': (tables, [consumers, now]) =>
+    (consumers as readonly string[]).flatMap((consumer) => {
+      const epoch = tables.sourceEpochs.get(consumer);
+      if (epoch === undefined || (epoch !== now && !tables.checkpoints.get(consumer))) return [];
+      return [{ consumer, epoch }];
+    }),
+  'remember source'(tables, [consumers, , epoch]) {
+    for (const consumer of consumers as readonly string[]) {
+      if (tables.sourceEpochs.has(consumer) && tables.checkpoints.get(consumer)) continue;
+      tables.sourceEpochs.set(consumer, epoch as string);
+      tables.checkpoints.set(consumer, tables.checkpoints.get(consumer) ?? 0);
+    }
+    return [];
   },
   'parked messages': (tables, [consumer, limit]) =>
     waitingOf(tables, consumer as string)

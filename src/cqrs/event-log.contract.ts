@@ -188,6 +188,28 @@ export function eventLogContract(name: string, open: (t: TestContext) => Promise
     assert.equal(await log.checkpoint('other'), 0);
   });
 
+  test(`${name}: a consumer goes by the epoch of its source in which it has first applied something`, async (t) => {
+    const log = await open(t);
+    const [first, second] = ['00000000-0000-4000-8000-00000000000a', '00000000-0000-4000-8000-00000000000b'];
+    const remembered = async (epoch: string): Promise<unknown[]> => {
+      const epochs = await log.rememberSource(['c', 'd'], 'stock.0', epoch);
+      return ['c', 'd'].map((consumer) => [consumer, epochs.get(consumer)]);
+    };
+    await remembered(first);
+    assert.deepEqual(await remembered(second), [
+      ['c', second],
+      ['d', second],
+    ]);
+    appended(await log.append({ ...nothing, checkpoints: [{ consumer: 'c', from: 0, to: 7 }] }));
+    for (let again = 0; again < 2; again += 1) {
+      assert.deepEqual(await remembered(first), [
+        ['c', second],
+        ['d', first],
+      ]);
+    }
+    assert.deepEqual([await log.checkpoint('c'), await log.checkpoint('d')], [7, 0]);
+  });
+
   test(`${name}: streams that are due are found, the most overdue first, and no others`, async (t) => {
     const log = await open(t);
     await log.append(next('order-later', 1, '2026-01-01T00:00:03.000Z'));

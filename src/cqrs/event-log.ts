@@ -6,6 +6,7 @@ import type { DomainEvent } from './decider.ts';
 import type { Unreadable } from './event-types.ts';
 import type { ParkedMessages, Parking } from './parked-messages.ts';
 import { slotOf } from './slots.ts';
+import type { RememberSource } from './source-epoch.ts';
 import type { Tail } from './tail.ts';
 
 /** Who asked, why, and within which trace. Recorded with every event. */
@@ -133,6 +134,8 @@ export type EventLog = {
   due(now: string, limit: number): Promise<{ readonly stream: StreamId; readonly dueAt: string }[]>;
   /** How far a consumer of this service has come; 0 before its first event. */
   checkpoint(consumer: string): Promise<number>;
+  /** Which epoch of their source the consumers of this service go by. */
+  readonly rememberSource: RememberSource;
   /** What the consumers of this service could not apply. */
   readonly parked: ParkedMessages;
   /** What this process has appended last, in commit order, as soon as it is committed. */

@@ -5,6 +5,7 @@ import { eventId, slotOfStream } from './event-log.ts';
 import type { EventTypes } from './event-types.ts';
 import { memoryParkedMessages } from './memory-parked-messages.ts';
 import { appendParameters } from './postgres-append.ts';
+import { memorySources } from './source-epoch.ts';
 import { Tail } from './tail.ts';
 
 type StoredStream = { version: number; state: string; dueAt: string | null };
@@ -123,5 +124,6 @@ export function openMemoryLog(source: string, eventTypes?: EventTypes): EventLog
         .slice(0, limit),
 
     checkpoint: async (consumer) => checkpoints.get(consumer) ?? 0,
+    rememberSource: memorySources((consumer) => checkpoints.get(consumer) ?? 0),
   };
 }

@@ -27,6 +27,7 @@ import {
   type Sent,
 } from './postgres-append.ts';
 import { postgresParkedMessages } from './postgres-parked-messages.ts';
+import { postgresSources } from './source-epoch.ts';
 import { Tail } from './tail.ts';
 
 export type PostgresLogOptions = {
@@ -229,6 +230,8 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
       );
       return rows[0]?.position ?? 0;
     },
+
+    rememberSource: postgresSources(database),
 
     close() {
       cancelWake?.();
