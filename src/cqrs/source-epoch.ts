@@ -27,18 +27,56 @@ export async function assertSourceStands(
 ): Promise<void> {
   const anchor = await feed.anchor();
   const epochs = await remember([...positions.keys()], feed.source, anchor.epoch);
-  for (const [consumer, position] of positions) {
-    if (position > anchor.position) {
-      throw wentBack(`${feed.source} ends at ${anchor.position}, and ${consumer} has applied it up to ${position}`);
-    }
-    if (epochs.get(consumer) !== anchor.epoch) {
-      const epoch = `the epoch ${epochs.get(consumer)}`;
-      throw wentBack(`${feed.source} is in the epoch ${anchor.epoch}, and ${consumer} has applied it in ${epoch}`);
-    }
-  }
+  const [odd] = [...positions]
+    .map(([consumer, position]) => ({ consumer, position, epoch: epochs.get(consumer) ?? null }))
+    .filter((checkpoint) => isBeyond(anchor, checkpoint));
+  if (odd === undefined) return;
+  const { consumer, position, epoch } = odd;
+  throw position > anchor.position
+    ? sourceWentBack(`${feed.source} ends at ${anchor.position}, and ${consumer} has applied it up to ${position}`)
+    : sourceWentBack(
+        `${feed.source} is in the epoch ${anchor.epoch}, and ${consumer} has applied it in the epoch ${epoch}`,
+      );
 }
 
-const wentBack = (what: string): EngineError =>
+/** As a checkpoint has it; an epoch that is null was never remembered. */
+type Reached = { readonly position: number; readonly epoch: string | null };
+
+/** Whether any of `checkpoints`, read before `anchor`, was reached in another log than the one that is there now. */
+export const wentBack = (anchor: Anchor, checkpoints: readonly Reached[]): boolean =>
+  checkpoints.some((checkpoint) => isBeyond(anchor, checkpoint));
+
+const isBeyond = (anchor: Anchor, { position, epoch }: Reached): boolean =>
+  position > anchor.position || (position > 0 && epoch !== null && epoch !== anchor.epoch);
+
+/**
+ * The consumers of rebuilt rows go on from `restored`. Those that go together with them come no further than that until
+ * their rows are rebuilt, too. Within the transaction of the switch.
+ */
+export async function goByRestored(
+  sql: Sql,
+  {
+    consumers,
+    together,
+    log,
+  }: { readonly consumers: readonly string[]; readonly together: string; readonly log: { readonly source: string } },
+  { epoch, position }: Anchor,
+): Promise<void> {
+  await sql.query('', 'update checkpoints set position = $2, source = $3, source_epoch = $4 where consumer = any($1)', [
+    consumers,
+    position,
+    log.source,
+    epoch,
+  ]);
+  await sql.query(
+    '',
+    `update checkpoints set position = least(position, $2), source = $3, source_epoch = $4 where consumer = $1`,
+    [together, position, log.source, epoch],
+  );
+  await sql.query('', 'delete from parked_messages where consumer = $1 and position > $2', [together, position]);
+}
+
+const sourceWentBack = (what: string): EngineError =>
   new EngineError(
     'source-went-back',
     `source-went-back: ${what}: it was restored from an older backup. Nothing of it is applied until its consumers go ` +
