@@ -153,6 +153,7 @@ async function write(database: Database, log: ModelLog, copies: readonly Copy[])
       column(events, 'origin'),
     ],
   );
+  await database.query('', chainSql, [log.position, log.position + events.length]);
   log.position += events.length;
   await database.query(
     '',
@@ -161,16 +162,24 @@ async function write(database: Database, log: ModelLog, copies: readonly Copy[])
   );
 }
 
-/** The logs end where their events do, and the services have reacted to all of them. Only the read side has not. */
+/** The events after a position as one batch, chained to the one before, as `append` does it. */
+const chainSql = `
+  with batch as (
+    update log_head h set position = $2, hash = chained(h.hash, $1::bigint + 1, (
+      select '[' || string_agg(event_content(e.position - $1, at, version, slot, stream, type, data, origin),
+        ',' order by e.position) || ']'
+      from events e where e.position > $1 and e.position <= $2))
+    where h.position = $1 returning hash
+  )
+  insert into batches (first_position, last_position, hash) select $1::bigint + 1, $2, hash from batch`;
+
+/** The services have reacted to all that is in the logs. Only the read side has not. */
 async function finish(databases: ReadonlyMap<string, Database>): Promise<number> {
   let events = 0;
   for (const service of databaseOwners) {
     if (service === 'queries') continue;
     const database = databases.get(service)!;
-    const [head] = await database.query<{ position: number }>(
-      '',
-      'update log_head set position = (select coalesce(max(position), 0) from events) returning position',
-    );
+    const [head] = await database.query<{ position: number }>('', 'select position from log_head');
     events += head!.position;
     for (const [listener, its] of databases) {
       if (listener === 'queries') continue;

@@ -31,6 +31,7 @@ export function busFeed(options: {
   return {
     source: log.source,
     knownHead: () => progress.position,
+    anchor: () => log.anchor(),
     interrupt: () => progress.release(),
     close: async () => {},
     heard: (head) => progress.advance(head),

@@ -7,6 +7,7 @@ import type { InventoryEvent } from '#contracts/inventory.ts';
 import type { PaymentEvent } from '#contracts/payments.ts';
 import type { CommandServiceName } from '#contracts/service.ts';
 import type { Pieces } from '#contracts/values.ts';
+import { chainedHash, hashOfNothing } from '#cqrs/batch-hash.ts';
 import type { AnyStreamType } from '#cqrs/command-bus.ts';
 import type { DomainEvent } from '#cqrs/decider.ts';
 import { entityOf, type Origin, slotOfStream, streamId } from '#cqrs/event-log.ts';
@@ -14,7 +15,7 @@ import { product } from '#services/catalog/product.ts';
 import { listingStream, reservationStream, stockStream } from '#services/inventory/streams.ts';
 import { customerStream, offerStream, orderStream } from '#services/ordering/streams.ts';
 import { paymentStream } from '#services/payments/streams.ts';
-import type { Changes, LogTables, Move } from './log-tables.ts';
+import type { Changes, EventRow, LogTables, Move } from './log-tables.ts';
 import { commandServices } from './plan.ts';
 import type { LedgerEntry } from './simulated-provider.ts';
 
@@ -381,6 +382,34 @@ export function checkEndings(auditor: Auditor, tables: Readonly<Record<CommandSe
   }
   checkCatalogue(auditor);
 }
+
+/** I18, recomputed from what is stored. */
+export function checkChain(service: CommandServiceName, { events, batches, head, hash }: LogTables): void {
+  let end = 0;
+  let chained = hashOfNothing;
+  for (const batch of batches) {
+    const rows = events.slice(end, batch.lastPosition);
+    chained = chainedHash(chained, end + 1, contentOf(rows, end));
+    if (batch.firstPosition !== end + 1 || batch.hash !== chained) {
+      throw new Violation(
+        'I18',
+        `${service}: the batch ${batch.firstPosition} to ${batch.lastPosition} is not what it was`,
+      );
+    }
+    end = batch.lastPosition;
+  }
+  if (end !== head || chained !== hash)
+    throw new Violation('I18', `${service}: batches end at ${end}, the log at ${head}`);
+}
+
+/** As `append` is given events. */
+const contentOf = (rows: readonly EventRow[], before: number): string =>
+  `[${rows
+    .map(({ position, at, version, slot, stream, type, data, origin }) => {
+      const head = JSON.stringify({ n: position - before, at, v: version, slot, s: stream, type });
+      return `${head.slice(0, -1)},"data":${data},"origin":${origin}}`;
+    })
+    .join()}]`;
 
 /** I7: payments tell what the provider did. */
 function checkLedger(events: readonly Happened[], orderId: string, charge: Charged): void {

@@ -2,6 +2,7 @@
  * The tables of a log, and what its statements make of them: a model of `src/cqrs/schema/`, statement by
  * statement under the names that the log gives them.
  */
+import { chainedHash, hashOfNothing } from '#cqrs/batch-hash.ts';
 import pg from 'pg';
 
 /** An error that a statement ends with, by its SQLSTATE. */
@@ -59,9 +60,13 @@ export type Move = {
   readonly parks: readonly Omit<ParkedRow, 'consumer'>[];
 };
 
+export type BatchRow = { readonly firstPosition: number; readonly lastPosition: number; readonly hash: string };
+
 /** What one transaction does to the tables. */
 export type Changes = {
   readonly events: readonly EventRow[];
+  /** Of the events, when there are some. */
+  readonly batch: BatchRow | null;
   readonly streams: ReadonlyMap<string, StreamRow>;
   readonly keys: readonly KeyRow[];
   readonly moves: readonly Move[];
@@ -86,13 +91,17 @@ type Sent = {
 
 export class LogTables {
   source: string | null = null;
+  readonly epoch = '00000000-0000-4000-8000-000000000001';
   readonly events: EventRow[] = [];
+  readonly batches: BatchRow[] = [];
   readonly streams = new Map<string, StreamRow>();
   /** Those of `streams` that have a timer. */
   readonly due = new Map<string, string>();
   /** By caller and key. */
   readonly keys = new Map<string, KeyRow>();
   readonly checkpoints = new Map<string, number>();
+  /** By consumer, which epoch of its source it goes by. */
+  readonly sourceEpochs = new Map<string, string>();
   /** By consumer and position. */
   readonly parked = new Map<string, ParkedRow>();
   readonly pauses = new Map<string, { readonly paused: boolean; readonly by: string; readonly at: string }>();
@@ -137,7 +146,7 @@ export class LogTables {
       return { row, changes: null };
     }
     const row = { head, conflicts: null, duplicates: null, fenced: null };
-    return { row, changes: this.#changesOf(sent) };
+    return { row, changes: this.#changesOf(sent, values[1] as string) };
   }
 
   #waits(consumer: string, position: number): boolean {
@@ -145,7 +154,8 @@ export class LogTables {
     return row !== undefined && row.state !== 'discarded';
   }
 
-  apply({ events, streams, keys, moves }: Changes): void {
+  apply({ events, batch, streams, keys, moves }: Changes): void {
+    if (batch !== null) this.batches.push(batch);
     for (const event of events) {
       this.events.push(event);
       this.#versions.set(`${event.stream}@${event.version}`, event.position);
@@ -163,7 +173,11 @@ export class LogTables {
     }
   }
 
-  #changesOf({ events, writes, keys, moves }: Sent): Changes {
+  get hash(): string {
+    return this.batches.at(-1)?.hash ?? hashOfNothing;
+  }
+
+  #changesOf({ events, writes, keys, moves }: Sent, content: string): Changes {
     const versions = new Set<string>();
     for (const { s, v } of events) {
       const name = `${s}@${v}`;
@@ -198,6 +212,14 @@ export class LogTables {
         data: JSON.stringify(data),
         origin: JSON.stringify(origin),
       })),
+      batch:
+        events.length === 0
+          ? null
+          : {
+              firstPosition: this.head + 1,
+              lastPosition: this.head + events.length,
+              hash: chainedHash(this.hash, this.head + 1, content),
+            },
       streams,
       keys: taken.map(({ c, k, fingerprint, answer }) => ({
         caller: c,
@@ -220,6 +242,7 @@ export const statements: Readonly<Record<string, (tables: LogTables, values: rea
   limit: () => [],
   wake: () => [],
   head: (tables) => [{ position: tables.head }],
+  anchor: (tables) => [{ epoch: tables.epoch, position: tables.head, hash: tables.hash }],
   read(tables, [position, limit]) {
     return tables.events.slice(position as number, (position as number) + (limit as number));
   },
@@ -236,6 +259,20 @@ export const statements: Readonly<Record<string, (tables: LogTables, values: rea
   checkpoint(tables, [consumer]) {
     const position = tables.checkpoints.get(consumer as string);
     return position === undefined ? [] : [{ position }];
+  },
+  'epochs of sources': (tables, [consumers, now]) =>
+    (consumers as readonly string[]).flatMap((consumer) => {
+      const epoch = tables.sourceEpochs.get(consumer);
+      if (epoch === undefined || (epoch !== now && !tables.checkpoints.get(consumer))) return [];
+      return [{ consumer, epoch }];
+    }),
+  'remember source'(tables, [consumers, , epoch]) {
+    for (const consumer of consumers as readonly string[]) {
+      if (tables.sourceEpochs.has(consumer) && tables.checkpoints.get(consumer)) continue;
+      tables.sourceEpochs.set(consumer, epoch as string);
+      tables.checkpoints.set(consumer, tables.checkpoints.get(consumer) ?? 0);
+    }
+    return [];
   },
   'parked messages': (tables, [consumer, limit]) =>
     waitingOf(tables, consumer as string)

@@ -45,6 +45,7 @@ test(`the simulated server and PostgreSQL answer ${histories} random histories a
 async function contentOf(log: EventLog): Promise<object> {
   return {
     head: await log.head(),
+    hash: (await log.anchor()).hash,
     events: await log.read(0, 1_000),
     states: byStream(await log.load(streams)),
     due: byStream(await log.due(timeOf(3_600), 100)),

@@ -38,6 +38,11 @@ export function simulatedReadStore(options: {
     takeOver: (readModels) => rows.takeOver(readModels),
     assertCurrent: (consumers) => rows.assertCurrent(consumers),
 
+    async rememberSource(...of) {
+      await travel('remember source');
+      return rows.rememberSource(...of);
+    },
+
     async checkpoints(consumers) {
       await travel('ask checkpoints');
       return rows.checkpoints(consumers);

@@ -6,7 +6,7 @@
 import type { CommandServiceName } from '#contracts/service.ts';
 import { entityOf } from '#cqrs/event-log.ts';
 import { reachAll } from '#cqrs/progress.ts';
-import { Auditor, checkEndings, checkOverdue, type Happened, isAtRest, Violation } from './checks.ts';
+import { Auditor, checkChain, checkEndings, checkOverdue, type Happened, isAtRest, Violation } from './checks.ts';
 import { checkJournal, type Done, type Entry, startClients } from './clients.ts';
 import { Faults } from './faults.ts';
 import { forbidAmbientTimeAndChance } from './globals.ts';
@@ -181,6 +181,7 @@ class World {
 
   async #checkAtRest(journal: readonly Entry[]): Promise<void> {
     if (this.#waiting() > 0) throw new Violation('I14', `${this.#waiting()} messages stay parked for ever`);
+    for (const service of commandServices) checkChain(service, this.#of.tables[service]);
     checkEndings(this.#auditor, this.#of.tables);
     checkJournal(journal, this.#auditor);
     if (!this.#processes.isCaughtUp()) throw new Violation('I3', 'a consumer is behind for ever');

@@ -17,6 +17,8 @@ export type EngineErrorCode =
   | 'idempotency-key-reused'
   /** A position is missing in a log that has none missing. */
   | 'log-gap'
+  /** A log ends before what its consumer has applied, or lives in another epoch: it was restored from a backup. */
+  | 'source-went-back'
   /** The database belongs to another log. */
   | 'wrong-log';
 

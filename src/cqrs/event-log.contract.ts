@@ -188,6 +188,28 @@ export function eventLogContract(name: string, open: (t: TestContext) => Promise
     assert.equal(await log.checkpoint('other'), 0);
   });
 
+  test(`${name}: a consumer goes by the epoch of its source in which it has first applied something`, async (t) => {
+    const log = await open(t);
+    const [first, second] = ['00000000-0000-4000-8000-00000000000a', '00000000-0000-4000-8000-00000000000b'];
+    const remembered = async (epoch: string): Promise<unknown[]> => {
+      const epochs = await log.rememberSource(['c', 'd'], 'stock.0', epoch);
+      return ['c', 'd'].map((consumer) => [consumer, epochs.get(consumer)]);
+    };
+    await remembered(first);
+    assert.deepEqual(await remembered(second), [
+      ['c', second],
+      ['d', second],
+    ]);
+    appended(await log.append({ ...nothing, checkpoints: [{ consumer: 'c', from: 0, to: 7 }] }));
+    for (let again = 0; again < 2; again += 1) {
+      assert.deepEqual(await remembered(first), [
+        ['c', second],
+        ['d', first],
+      ]);
+    }
+    assert.deepEqual([await log.checkpoint('c'), await log.checkpoint('d')], [7, 0]);
+  });
+
   test(`${name}: streams that are due are found, the most overdue first, and no others`, async (t) => {
     const log = await open(t);
     await log.append(next('order-later', 1, '2026-01-01T00:00:03.000Z'));
@@ -217,6 +239,25 @@ export function eventLogContract(name: string, open: (t: TestContext) => Promise
     const move = { consumer: 'c', from: 0, to: 1 };
     await assert.rejects(log.append({ ...next('order-a', 1), checkpoints: [move, move] }));
     assert.equal(await log.head(), 0);
+  });
+
+  test(`${name}: each batch of events is chained to the one before, and the head knows the last hash`, async (t) => {
+    const log = await open(t);
+    const { epoch, ...empty } = await log.anchor();
+    assert.deepEqual(empty, { position: 0, hash: '0'.repeat(64) });
+    await log.append({ ...next('order-a', 1), events: [event('order-a', 1, { text: 'ä "\\' }), event('order-b', 1)] });
+    const first = await log.anchor();
+    await log.append({ ...nothing, checkpoints: [{ consumer: 'c', from: 0, to: 7 }] });
+    assert.deepEqual(await log.anchor(), first);
+    // Anchors that were kept, and logs that were written, have it in them: it never changes.
+    await log.appendAlone([], () => next('order-c', 1));
+    assert.deepEqual(
+      [first, await log.anchor()],
+      [
+        { epoch, position: 2, hash: '853644cb960e6dabfab3e2397825b418fa207941be50c404a64757b6a9c5849a' },
+        { epoch, position: 3, hash: '00a56b9c13b0a54f3f1c86a1161474f2afc3500b622310d6f57601cfffe45af4' },
+      ],
+    );
   });
 
   test(`${name}: the tail tells of each append once, in order`, async (t) => {

@@ -6,6 +6,7 @@ import type { DomainEvent } from './decider.ts';
 import type { Unreadable } from './event-types.ts';
 import type { ParkedMessages, Parking } from './parked-messages.ts';
 import { slotOf } from './slots.ts';
+import type { RememberSource } from './source-epoch.ts';
 import type { Tail } from './tail.ts';
 
 /** Who asked, why, and within which trace. Recorded with every event. */
@@ -100,6 +101,16 @@ export type AppendResult =
       readonly head: number;
     };
 
+/** Where a log stands, with the proof of all that is before: whoever keeps one can tell later whether that is still so. */
+export type Anchor = {
+  /** Of the log's life: another one after it was taken back to a backup. */
+  readonly epoch: string;
+  /** Of the last event; 0 when there is none. */
+  readonly position: number;
+  /** That of the last batch, chained to all before it: 64 hexadecimal digits, zeros when there is none. */
+  readonly hash: string;
+};
+
 export type EventLog = {
   /** `<service>.<shard>`. */
   readonly source: string;
@@ -117,10 +128,14 @@ export type EventLog = {
   read(position: number, limit: number): Promise<RecordedEvent[]>;
   /** The position of the last event; 0 when there is none. */
   head(): Promise<number>;
+  /** The head, always the end of a batch, with the hash of all up to there. */
+  anchor(): Promise<Anchor>;
   /** Up to `limit` streams whose `dueAt` is not after `now`, the most overdue first. */
   due(now: string, limit: number): Promise<{ readonly stream: StreamId; readonly dueAt: string }[]>;
   /** How far a consumer of this service has come; 0 before its first event. */
   checkpoint(consumer: string): Promise<number>;
+  /** Which epoch of their source the consumers of this service go by. */
+  readonly rememberSource: RememberSource;
   /** What the consumers of this service could not apply. */
   readonly parked: ParkedMessages;
   /** What this process has appended last, in commit order, as soon as it is committed. */
@@ -128,7 +143,7 @@ export type EventLog = {
 };
 
 /** What a consumer in another process needs of a log. */
-export type LogReader = Pick<EventLog, 'source' | 'read' | 'head'>;
+export type LogReader = Pick<EventLog, 'source' | 'read' | 'head' | 'anchor'>;
 
 /**
  * `order-42` of type `order`, id `42`.

@@ -6,7 +6,7 @@
 import type { Client } from 'pg';
 import { type Ports, sleep, systemPorts } from '#platform/ports.ts';
 import type { Database, PinnedConnection } from '#platform/postgres.ts';
-import type { LogReader, RecordedEvent } from './event-log.ts';
+import type { Anchor, LogReader, RecordedEvent } from './event-log.ts';
 import { wakeChannel } from './postgres-log.ts';
 import { Progress } from './progress.ts';
 import type { Tail } from './tail.ts';
@@ -17,6 +17,8 @@ export type Feed = {
   next(position: number, limit: number, waitMs: number): Promise<readonly RecordedEvent[]>;
   /** The last position heard of: what there is to catch up with, as far as is known without asking. */
   knownHead(): number;
+  /** Where the source's log stands, by itself and not by what was heard of it. */
+  anchor(): Promise<Anchor>;
   /** Ends the waiting of whoever waits for events. */
   interrupt(): void;
   close(): Promise<void>;
@@ -109,6 +111,7 @@ function directFeed(
   return {
     source: log.source,
     knownHead: () => heard.position,
+    anchor: () => log.anchor(),
     interrupt: () => heard.release(),
     close,
 

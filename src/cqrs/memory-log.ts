@@ -1,11 +1,17 @@
 /** The event log in memory: the same promises as PostgreSQL's, kept by being single-threaded. For tests and the simulator. */
+import { chainedHash, hashOfNothing } from './batch-hash.ts';
 import type { AppendBatch, AppendResult, EventLog, RecordedEvent, StreamId, StreamRow } from './event-log.ts';
 import { eventId, slotOfStream } from './event-log.ts';
 import type { EventTypes } from './event-types.ts';
 import { memoryParkedMessages } from './memory-parked-messages.ts';
+import { appendParameters } from './postgres-append.ts';
+import { memorySources } from './source-epoch.ts';
 import { Tail } from './tail.ts';
 
 type StoredStream = { version: number; state: string; dueAt: string | null };
+/** A log in memory is never taken back to a backup. */
+const onlyEpoch = '00000000-0000-4000-8000-000000000000';
+
 type KeptAnswer = { caller: string; key: string; fingerprint: string; answer: string };
 
 /**
@@ -16,6 +22,7 @@ type KeptAnswer = { caller: string; key: string; fingerprint: string; answer: st
  * - a stream that was read and has moved since refuses a batch that does not write it
  * - a key is taken once, and gives its first answer to whoever comes second
  * - a checkpoint moves only from its old value, together with the effect
+ * - each batch of events is chained to the one before, and the head knows the last hash
  */
 export function openMemoryLog(source: string, eventTypes?: EventTypes): EventLog {
   const events: RecordedEvent[] = [];
@@ -26,6 +33,7 @@ export function openMemoryLog(source: string, eventTypes?: EventTypes): EventLog
   const checkpoints = new Map<string, number>();
   const parked = memoryParkedMessages();
   const tail = new Tail();
+  let hash = hashOfNothing;
   const keyOf = (caller: string, key: string): string => JSON.stringify([caller, key]);
 
   const load = (wanted: readonly StreamId[]): StreamRow[] =>
@@ -72,6 +80,8 @@ export function openMemoryLog(source: string, eventTypes?: EventTypes): EventLog
         slot: slotOfStream(event.stream),
       };
     });
+    const [, content] = appendParameters(batch, eventTypes).values;
+    if (typeof content === 'string') hash = chainedHash(hash, head + 1, content);
     events.push(...appended);
     for (const write of batch.writes) {
       streams.set(write.stream, { version: write.version, state: JSON.stringify(write.state), dueAt: write.dueAt });
@@ -105,6 +115,7 @@ export function openMemoryLog(source: string, eventTypes?: EventTypes): EventLog
       return read.map((event) => ({ ...event, ...eventTypes.decode(storedNames[event.position - 1]!, event.data) }));
     },
     head: async () => events.length,
+    anchor: async () => ({ epoch: onlyEpoch, position: events.length, hash }),
 
     due: async (now, limit) =>
       [...streams]
@@ -113,5 +124,6 @@ export function openMemoryLog(source: string, eventTypes?: EventTypes): EventLog
         .slice(0, limit),
 
     checkpoint: async (consumer) => checkpoints.get(consumer) ?? 0,
+    rememberSource: memorySources((consumer) => checkpoints.get(consumer) ?? 0),
   };
 }

@@ -4,6 +4,7 @@ import { memoryParkedMessages } from './memory-parked-messages.ts';
 import { takesBack } from './parked-messages.ts';
 import { type ReadStore, type ReadTable, type Row, rowKey } from './read-store.ts';
 import { changed, RowChanges } from './row-changes.ts';
+import { memorySources } from './source-epoch.ts';
 
 export type MemoryReadStore = ReadStore & {
   /** All rows of a table, in the order of their keys. */
@@ -44,6 +45,8 @@ export function memoryReadStore(): MemoryReadStore {
       for (const consumer of consumers) if (!positions.has(consumer)) positions.set(consumer, 0);
       return new Map(consumers.map((consumer) => [consumer, positions.get(consumer)!]));
     },
+
+    rememberSource: memorySources((consumer) => positions.get(consumer) ?? 0),
 
     // Nobody else has these rows, and no other code has written them.
     async takeOver() {},

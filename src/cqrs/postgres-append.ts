@@ -71,7 +71,11 @@ const isSame = (event: NewEvent, row: FoundRow | undefined): boolean =>
   row.data === JSON.stringify(event.data) &&
   row.origin === JSON.stringify(event.origin);
 
-/** Empty parts travel as null: the function skips them. Events are stringified once; their sizes bound the tail. */
+/**
+ * Empty parts travel as null: the function skips them. Events are stringified once; their sizes bound the tail. The
+ * text of the events is what the hash of the batch is made of (`event_content` makes it again from what is stored): its
+ * fields, their order and their form stay as they are.
+ */
 export function appendParameters(batch: AppendBatch, eventTypes: EventTypes | undefined): Sent {
   const json = (rows: readonly object[]): string | null => (rows.length === 0 ? null : JSON.stringify(rows));
   const texts = batch.events.map((event, n) => {

@@ -5,6 +5,7 @@ import { type Database, DatabaseUnavailable, type PinnedConnection, type Sql } f
 import { EngineError } from './errors.ts';
 import type { EventTypes } from './event-types.ts';
 import type {
+  Anchor,
   AppendBatch,
   AppendResult,
   EventLog,
@@ -26,6 +27,7 @@ import {
   type Sent,
 } from './postgres-append.ts';
 import { postgresParkedMessages } from './postgres-parked-messages.ts';
+import { postgresSources } from './source-epoch.ts';
 import { Tail } from './tail.ts';
 
 export type PostgresLogOptions = {
@@ -70,6 +72,7 @@ export const checkpointSchemaFolder = logSchemaFolders[0];
  * - an append whose answer is lost after the commit is found in the log and not made again
  * - a log that does not answer is unavailable after its time-out
  * - an event that no reader could take is not written, and nothing of its batch
+ * - each batch of events is chained to the one before, and the head knows the last hash
  * - a database of another log is not written to
  */
 export async function openPostgresLog(options: PostgresLogOptions): Promise<EventLog & { close(): void }> {
@@ -190,6 +193,7 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
     parked: postgresParkedMessages(database),
     read: reader.read,
     head: reader.head,
+    anchor: reader.anchor,
 
     async append(batch) {
       const sent = appendParameters(batch, eventTypes);
@@ -226,6 +230,8 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
       );
       return rows[0]?.position ?? 0;
     },
+
+    rememberSource: postgresSources(database),
 
     close() {
       cancelWake?.();
@@ -277,6 +283,15 @@ export function postgresLogReader(database: Database, source: string, eventTypes
     async head() {
       const rows = await database.query<{ position: number }>('head', 'select position from log_head');
       return rows[0]?.position ?? 0;
+    },
+
+    async anchor() {
+      const rows = await database.query<Anchor>(
+        'anchor',
+        `select epoch, position, encode(hash, 'hex') as hash from log_head`,
+      );
+      if (rows[0] === undefined) throw new EngineError('wrong-log', `nobody has written the log of ${source} yet`);
+      return rows[0];
     },
   };
 }

@@ -13,6 +13,7 @@ import { takesBack } from './parked-messages.ts';
 import { postgresParkedMessages } from './postgres-parked-messages.ts';
 import { type ColumnType, type ReadStore, type ReadTable, type Row, type RowKey, rowKey } from './read-store.ts';
 import { changed, type RowChange, RowChanges } from './row-changes.ts';
+import { postgresSources } from './source-epoch.ts';
 
 /**
  * What is remembered of rows that were loaded or put last. As long as this store is the one that moves the
@@ -151,6 +152,8 @@ export function postgresReadStore(database: Database): ReadStore {
       for (const { consumer, generation: of } of rows) generations.set(consumer, of);
       return new Map(rows.map(({ consumer, position }) => [consumer, position]));
     },
+
+    rememberSource: postgresSources(database),
 
     async assertCurrent(consumers) {
       const rows = await database.query<{ consumer: string; generation: number }>(

@@ -8,6 +8,7 @@ import { inOrder } from './in-order.ts';
 import { createParking } from './parking.ts';
 import type { AfterCommit, Projection } from './projection.ts';
 import type { ReadStore } from './read-store.ts';
+import { assertSourceStands } from './source-epoch.ts';
 
 /**
  * Batches begin this far apart, unless one is full or somebody waits for what it holds: half of what a batch
@@ -28,6 +29,7 @@ const gatherMs = 10;
  * - a new projection catches up alone, and then goes together with the others
  * - a read database that is gone is trouble, and gone on with when it is back
  * - rows that others have replaced are gone on with as they are, within seconds also when nothing happens
+ * - projections whose source went back apply and skip nothing, say so, and go on once that is settled
  * - a read model of another version of the code is left alone until it is rebuilt
  */
 export function startProjections(options: {
@@ -157,6 +159,7 @@ export function startProjections(options: {
     async start() {
       await store.takeOver(projections);
       const checkpoints = await store.checkpoints(consumers);
+      await assertSourceStands(feed, checkpoints, store.rememberSource);
       for (const [moved, position] of checkpoints) positions.set(moved, position);
       await parking.start();
       if (slowest() < Math.max(...positions.values())) passed = new Set(await store.parked.positions(name));

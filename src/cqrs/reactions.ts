@@ -6,6 +6,7 @@ import { batchEventsMax, type Consumer, type ReportTrouble, startConsumer, waitF
 import type { CheckpointMove, EventLog, RecordedEvent } from './event-log.ts';
 import type { Feed } from './feed.ts';
 import { createParking, MessageFailed } from './parking.ts';
+import { assertSourceStands } from './source-epoch.ts';
 
 /** What a service does about one type of another service's events: commands on its own streams. */
 export type Reaction = {
@@ -33,6 +34,7 @@ export type Reactions = Readonly<Record<string, Reaction>>;
  * - a handler that fails for all streams pauses its consumer, which parks nothing and goes on by itself
  * - a retry replays a stream in order, and newer messages do not overtake it
  * - what cannot be read is parked at once, unless the consumer does nothing about its type anyway
+ * - a consumer whose source went back applies and skips nothing, says so, and goes on once that is settled
  * - a consumer stops at once while it waits for events, and while it waits to try again
  */
 export function startReactions(options: {
@@ -90,7 +92,11 @@ export function startReactions(options: {
       reportTrouble,
       batchEventsMax,
       waitForEventsMs,
-      checkpoint: () => log.checkpoint(name),
+      async checkpoint() {
+        const position = await log.checkpoint(name);
+        await assertSourceStands(feed, new Map([[name, position]]), log.rememberSource);
+        return position;
+      },
       concerns: (type) => Object.hasOwn(reactions, type),
       apply,
     }),

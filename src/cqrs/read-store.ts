@@ -5,6 +5,7 @@
  */
 import type { CheckpointMove } from './event-log.ts';
 import type { ParkedMessages } from './parked-messages.ts';
+import type { RememberSource } from './source-epoch.ts';
 
 /** What a column holds. `json` is JSON text, in a column of type text; `words` are search words, kept as a text search vector. */
 export type ColumnType = 'text' | 'json' | 'integer' | 'bigint' | 'numeric' | 'boolean' | 'timestamptz' | 'words';
@@ -67,6 +68,8 @@ export type ReadStore = {
    * is in memory is forgotten: whoever asks does so because others may have written.
    */
   checkpoints(consumers: readonly string[]): Promise<ReadonlyMap<string, number>>;
+  /** Which epoch of their source `consumers` go by. */
+  readonly rememberSource: RememberSource;
   /** Rejects with `consumer-fenced` when others have replaced the rows of `consumers` since their checkpoints were read. */
   assertCurrent(consumers: readonly string[]): Promise<void>;
   /**

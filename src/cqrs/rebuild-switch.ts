@@ -77,25 +77,26 @@ export async function goBack(
  * - the way back is open until the tables of before are dropped, and leads to the same answers
  */
 export async function dropPrevious(live: Database, projections: readonly Projection[]): Promise<string[]> {
-  return alone(live, (control) =>
-    inTransaction(control, async () => {
-      const names = projections.map(({ name }) => name);
-      await dropTables(
-        control,
-        'previous',
-        projections.flatMap((projection) => projection.tables),
-      );
-      await control.query('', 'delete from previous_checkpoints where read_model = any($1)', [names]);
-      await control.query('', 'delete from previous_passed where read_model = any($1)', [names]);
-      const dropped = await control.query<{ name: string }>(
-        '',
-        `update read_models set previous_version = null, previous_since = null
-         where name = any($1) and previous_since is not null returning name`,
-        [names],
-      );
-      return dropped.map(({ name }) => name);
-    }),
+  return alone(live, (control) => inTransaction(control, () => closeWayBack(control, projections)));
+}
+
+/** Within a transaction. */
+export async function closeWayBack(sql: Sql, projections: readonly Projection[]): Promise<string[]> {
+  const names = projections.map(({ name }) => name);
+  await dropTables(
+    sql,
+    'previous',
+    projections.flatMap((projection) => projection.tables),
   );
+  await sql.query('', 'delete from previous_checkpoints where read_model = any($1)', [names]);
+  await sql.query('', 'delete from previous_passed where read_model = any($1)', [names]);
+  const dropped = await sql.query<{ name: string }>(
+    '',
+    `update read_models set previous_version = null, previous_since = null
+     where name = any($1) and previous_since is not null returning name`,
+    [names],
+  );
+  return dropped.map(({ name }) => name);
 }
 
 async function assertWayBack(sql: Sql, names: readonly string[], tables: readonly ReadTable[]): Promise<void> {

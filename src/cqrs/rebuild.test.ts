@@ -188,6 +188,64 @@ test('a rebuilt read model has the rows of the live one, while both go on', asyn
   assert.deepEqual(await live.query('', `select 1 from pg_namespace where nspname = 'rebuild'`), []);
 });
 
+test('read models of a log that went back are rebuilt from what there is, and go on from there', async (t) => {
+  const { orders, start, happen, rebuild: again, live, rows } = await counted(t);
+  await happen(1_000, () => 'a');
+  const first = start();
+  await reached(first, 1_000);
+  await first.stop();
+  await live.query(
+    '',
+    `insert into parked_messages (consumer, position, stream, event_id, type, cause, detail, attempts, parked_at, state)
+     select 'projections-of-orders.0', position, 'order-a', position, 'Placed', 'c', 'd', 1, now(), 'parked'
+     from unnest(array[400, 900]) as position`,
+  );
+
+  // Another history of 600 events, as a backup and what followed it would leave it.
+  const log = openMemoryLog('orders.0');
+  for (const event of await orders.read(0, 600)) {
+    await log.append({ checks: [], events: [event], writes: [], keys: [], checkpoints: [] });
+  }
+  const epoch = '00000000-0000-4000-8000-00000000000b';
+  const restored = { ...log, anchor: async () => ({ ...(await log.anchor()), epoch }) };
+  const projecting = (): Consumer => {
+    const consumer = startProjections({
+      feed: localFeed(restored),
+      store: postgresReadStore(live),
+      projections: counting(),
+      onResume: () => {},
+      reportTrouble: () => {},
+    });
+    t.after(() => consumer.stop());
+    return consumer;
+  };
+  const waiting = projecting();
+  await until('it is noticed', () => /ends at 600/.test(waiting.trouble()?.message ?? ''));
+
+  const logs = new Map([['orders', restored]]);
+  const [counts, kinds] = counting();
+  const check = await again({ logs, checkOnly: true });
+  assert.deepEqual([check.switched, check.differences?.count], [false, 2]);
+  await again({ logs, projections: [counts!] });
+  await until('the other read model is told of', () => /kinds-of-orders/.test(waiting.trouble()?.message ?? ''));
+  await again({ logs, projections: [kinds!] });
+  waiting.wake();
+  await reached(waiting, 600);
+  const event = { stream: 'order-b', version: 1, type: 'Placed', data: {}, at: '2026-01-01T00:00:00.000Z' };
+  const origin = { actor: 'operator', correlationId: 'c', causationId: 'r' };
+  await log.append({ checks: [], events: [{ ...event, origin }], writes: [], keys: [], checkpoints: [] });
+  await reached(waiting, 601);
+  assert.equal(waiting.trouble(), null);
+  // What is parked and still there stays parked; there is no way back to rows of a log that is gone.
+  assert.deepEqual(await rows(), [
+    { id: 'a', times: 599, sum: (600 * 601) / 2 - 400 },
+    { id: 'b', times: 1, sum: 601 },
+  ]);
+  assert.equal(waiting.parked(), 1);
+  await assert.rejects(goBack(live, [counts!]), (error) => isEngineError(error, 'rebuild-refused'));
+  assert.deepEqual(await dropPrevious(live, counting()), []);
+});
+
 test('rows that were changed by hand are found, named, and gone after the switch', async (t) => {
   const { start, happen, rebuild: again, sumsAreRight, live } = await counted(t);
   await happen(1_000);

@@ -9,12 +9,13 @@ import { type Ports, sleep, systemPorts } from '#platform/ports.ts';
 import type { Database, DatabaseOptions, PinnedConnection, Sql } from '#platform/postgres.ts';
 import { compareKeys, compareRange, type RowDifference } from './compare-rows.ts';
 import { EngineError } from './errors.ts';
-import type { CheckpointMove, LogReader, RecordedEvent } from './event-log.ts';
+import type { Anchor, CheckpointMove, LogReader, RecordedEvent } from './event-log.ts';
 import { postgresReadStore, readStoreOptions } from './postgres-read-store.ts';
 import { postgresParkedMessages } from './postgres-parked-messages.ts';
 import type { Projection } from './projection.ts';
 import type { ReadStore, ReadTable } from './read-store.ts';
-import { alone, fenceOthers, nameVersions, rememberPosition, switchOver } from './rebuild-switch.ts';
+import { alone, closeWayBack, fenceOthers, nameVersions, rememberPosition, switchOver } from './rebuild-switch.ts';
+import { goByRestored, wentBack } from './source-epoch.ts';
 import { createBeside, holdTables, indexBeside, schemas, switchIn } from './tables-beside.ts';
 
 /** How the database is opened in which a rebuild writes: its own tables before those that answer. */
@@ -86,6 +87,7 @@ const differencesListedMax = 100;
  * - two rebuilds at once: the second is told
  * - what is parked is left out, and what is taken back meanwhile is not
  * - a worker that writes beside is fenced by the switch, and goes on with the new rows
+ * - read models of a log that went back are rebuilt from what there is, and go on from there
  */
 export async function rebuild(options: RebuildOptions): Promise<RebuildReport> {
   const { projections, ports = systemPorts } = options;
@@ -117,6 +119,8 @@ type Source = {
   /** Of all projections of the log: what is parked is parked under its name. */
   readonly together: string;
   position: number;
+  /** Where the log stood at first, if that is not the log that the live projections have applied. */
+  restored: Anchor | null;
   /** Passed by the live projections without being applied. */
   readonly skipped: Map<number, RecordedEvent>;
 };
@@ -139,12 +143,17 @@ class Work {
       if (projections.length === 0) return [];
       const consumers = projections.map(({ name }) => `${name}-of-${log.source}`);
       const together = `projections-of-${log.source}`;
-      return [{ log, service, projections, consumers, together, position: 0, skipped: new Map() }];
+      return [{ log, service, projections, consumers, together, position: 0, restored: null, skipped: new Map() }];
     });
   }
 
   async open(): Promise<void> {
     await this.#store.checkpoints(this.#sources.flatMap(({ consumers }) => consumers));
+    for (const source of this.#sources) {
+      const positions = await positionsIn(this.#options.live, source.consumers);
+      const anchor = await source.log.anchor();
+      if (wentBack(anchor, positions)) source.restored = anchor;
+    }
   }
 
   progress(phase: RebuildPhase): RebuildProgress {
@@ -216,6 +225,10 @@ class Work {
         await switchIn(control, tables);
         await fenceOthers(control, consumers);
         await nameVersions(control, projections);
+        const restored = this.#sources.filter((source) => source.restored !== null);
+        for (const source of restored) await goByRestored(control, source, source.restored!);
+        // What was applied of a log that is gone is no way back.
+        if (restored.length > 0) await closeWayBack(control, projections);
         return found;
       },
     );
@@ -258,18 +271,17 @@ class Work {
     for (const source of this.#sources) await this.#read(source, targets.get(source)!, 'switching');
   }
 
-  /** How far the live projections have come in each log; then what they have passed without applying it. */
+  /** How far the live projections have come in each log, or the log itself if it went back; then what they have passed without applying it. */
   async #liveTargets(sql: Sql): Promise<Map<Source, number>> {
-    const rows = await sql.query<{ consumer: string; position: number }>(
-      'live positions',
-      'select consumer, position from checkpoints where consumer = any($1)',
-      [this.#sources.flatMap(({ consumers }) => consumers)],
+    const rows = await positionsIn(
+      sql,
+      this.#sources.flatMap(({ consumers }) => consumers),
     );
     const positions = new Map(rows.map(({ consumer, position }) => [consumer, position]));
     return new Map(
       this.#sources.map((source) => [
         source,
-        Math.min(...source.consumers.map((consumer) => positions.get(consumer) ?? 0)),
+        source.restored?.position ?? Math.min(...source.consumers.map((consumer) => positions.get(consumer) ?? 0)),
       ]),
     );
   }
@@ -327,6 +339,16 @@ class Work {
     return restMs < 1 ? Promise.resolve() : sleep(this.#ports, restMs, this.#options.signal);
   }
 }
+
+const positionsIn = (
+  live: Sql,
+  consumers: readonly string[],
+): Promise<{ consumer: string; position: number; epoch: string | null }[]> =>
+  live.query(
+    'live positions',
+    'select consumer, position, source_epoch as epoch from checkpoints where consumer = any($1)',
+    [consumers],
+  );
 
 const isSameCode = async (sql: Sql, projections: readonly Projection[]): Promise<boolean> => {
   const rows = await sql.query<{ name: string; version: number }>(
