@@ -100,9 +100,15 @@ export function createLiveStreams(options: LiveStreamOptions): LiveStreams {
       const errors = [{ pointer: '/lastEventId', detail: 'cannot be resumed from' }];
       return answerRefusal(request, reply, pointed ? { ...refused, errors } : refused);
     }
-    if (ended) return answerProblem(request, reply, 'overloaded', 'The server is about to stop.');
+    if (ended) {
+      stream.close();
+      return answerProblem(request, reply, 'overloaded', 'The server is about to stop.');
+    }
     // Who has gone meanwhile has closed the response.
-    if (reply.raw.destroyed) return void reply.hijack();
+    if (reply.raw.destroyed) {
+      stream.close();
+      return void reply.hijack();
+    }
     begin(request, reply, stream);
   }
 

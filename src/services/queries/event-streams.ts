@@ -216,6 +216,10 @@ export function eventStreams(
     return own;
   }
 
+  function leave(): void {
+    for (const follower of followers) follower.leave();
+  }
+
   async function open({
     query: { type, customerId },
     lastEventId,
@@ -230,14 +234,28 @@ export function eventStreams(
     }
     const own = after;
     let sink: EventSink | null = null;
+    let entered = false;
+
+    async function enter(): Promise<void> {
+      entered = true;
+      await Promise.all(followers.map((follower) => follower.enter()));
+    }
 
     async function run(to: EventSink): Promise<void> {
-      await Promise.all(followers.map((follower) => follower.enter()));
-      if (own !== undefined) await resume(filter, own, to);
-      else if (!to.closed) join(filter, to);
+      if (own !== undefined) {
+        await enter();
+        await resume(filter, own, to);
+      } else if (!to.closed) join(filter, to);
       // Also when nothing has happened yet, the client can resume from here.
       if (isLive(to)) to.write(idFrame(encodeToken(current())));
     }
+
+    // A stream without a past has begun when it is answered: its client sees what it does then.
+    if (own === undefined)
+      await enter().catch((error: unknown) => {
+        leave();
+        throw error;
+      });
 
     const isLive = (to: EventSink): boolean => topics.get(keyOf(filter))?.sinks.has(to) ?? false;
 
@@ -251,9 +269,8 @@ export function eventStreams(
         return own === undefined ? null : encodeToken(own);
       },
       close() {
-        if (sink === null) return;
-        part(filter, sink);
-        for (const follower of followers) follower.leave();
+        if (sink !== null) part(filter, sink);
+        if (entered) leave();
       },
     };
   }
