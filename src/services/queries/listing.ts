@@ -110,8 +110,8 @@ const firstEntriesMax = 1_000;
 const furtherEntriesMax = 5_000;
 /** Words that more rows have than this are not looked up; a row takes 1 to 2 µs. If it was thought to be fewer, it ends here. */
 const searchRowsMax = 50_000;
-/** Nothing else is searched for that the planner thinks dearer than this: 7,000 rows here and there, 110,000 side by side. */
-const searchCostMax = 8_000;
+/** Nothing else is searched for that the planner thinks dearer than this: 5,000 rows here and there, 100,000 side by side. */
+const searchCostMax = 6_000;
 /** How frequent words are is read from this much of the table. */
 const samplePages = 40;
 
