@@ -4,7 +4,7 @@ import type { CommandServiceName, Service, ServiceParts } from '#contracts/servi
 import { createCommandBus } from '#cqrs/command-bus.ts';
 import type { Consumer } from '#cqrs/consumer.ts';
 import { EngineError } from '#cqrs/errors.ts';
-import type { CheckpointMove, EventLog } from '#cqrs/event-log.ts';
+import { type CheckpointMove, type EventLog, serviceOf } from '#cqrs/event-log.ts';
 import { createEventTypes, type EventTypes } from '#cqrs/event-types.ts';
 import { type Feed, localFeed } from '#cqrs/feed.ts';
 import { openPostgresLog, postgresLogReader } from '#cqrs/postgres-log.ts';
@@ -151,7 +151,7 @@ export class Processes {
       if (post.running === null) return false;
       if (!post.running.started) return false;
       for (const consumer of post.running.consumers) {
-        const service = consumer.source.slice(0, consumer.source.indexOf('.')) as CommandServiceName;
+        const service = serviceOf(consumer.source) as CommandServiceName;
         if (consumer.progress.position < this.#of.servers[service].tables.head || consumer.parked() > 0) return false;
       }
     }

@@ -1,6 +1,7 @@
 /** Which services there are, whose logs each listens to, and what their logs are called. */
 import { publishedEvents } from '#contracts/event-types.ts';
 import type { CommandServiceName } from '#contracts/service.ts';
+import { serviceOf } from '#cqrs/event-log.ts';
 import { createEventTypes, type EventTypes } from '#cqrs/event-types.ts';
 import type { DatabaseOwner } from '#platform/settings.ts';
 
@@ -9,8 +10,7 @@ export type ServiceName = DatabaseOwner;
 export const commandServices = ['catalog', 'ordering', 'inventory', 'payments'] as const;
 /** One shard per service, for now: its number is part of every position that leaves the service. */
 export const sourceOf = (service: CommandServiceName): string => `${service}.0`;
-export const serviceOf = (source: string): CommandServiceName =>
-  source.slice(0, source.indexOf('.')) as CommandServiceName;
+export const writerOf = (source: string): CommandServiceName => serviceOf(source) as CommandServiceName;
 
 /** Whose logs each part listens to. */
 export const listensTo: Readonly<Record<ServiceName, readonly CommandServiceName[]>> = {

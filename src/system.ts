@@ -38,7 +38,7 @@ import {
 } from '#services/queries/service.ts';
 import { seedDemoData } from './demo-data.ts';
 import { startOperating } from './operating.ts';
-import { commandServices, eventTypesOf, listensTo, serviceOf, type ServiceName, sourceOf } from './service-map.ts';
+import { commandServices, eventTypesOf, listensTo, type ServiceName, sourceOf, writerOf } from './service-map.ts';
 
 export type SystemOptions = {
   readonly services: readonly ServiceName[];
@@ -133,7 +133,7 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
     const live = readModels?.live({
       ...shown,
       feeds: listensTo.queries.map(feedOf),
-      headOf: (source) => headOf(serviceOf(source)),
+      headOf: (source) => headOf(writerOf(source)),
       reportTrouble,
     });
     if (live !== undefined) stops.push(() => live.stop());

@@ -170,5 +170,13 @@ export const entityOf = (stream: StreamId): string => stream.slice(stream.indexO
  */
 export const slotOfStream = (stream: StreamId): number => slotOf(entityOf(stream));
 
+/**
+ * The service that writes the log `source`.
+ *
+ * Promises:
+ * - a log is named after its service and its shard
+ */
+export const serviceOf = (source: string): string => source.slice(0, source.indexOf('.'));
+
 /** `<service>-<shard>-<position>`. */
 export const eventId = (source: string, position: number): string => `${source.replace('.', '-')}-${position}`;

@@ -2,7 +2,7 @@
 import { failpoint } from '#platform/failpoint.ts';
 import { type Ports, sleep, systemPorts } from '#platform/ports.ts';
 import { batchEventsMax, type Consumer, type ReportTrouble, startConsumer, waitForEventsMs } from './consumer.ts';
-import type { CheckpointMove, RecordedEvent } from './event-log.ts';
+import { type CheckpointMove, type RecordedEvent, serviceOf } from './event-log.ts';
 import type { Feed } from './feed.ts';
 import { inOrder } from './in-order.ts';
 import { createParking } from './parking.ts';
@@ -48,7 +48,7 @@ export function startProjections(options: {
 }): Consumer {
   const { feed, store, ports = systemPorts, reportTrouble } = options;
   const name = `projections-of-${feed.source}`;
-  const service = feed.source.slice(0, feed.source.indexOf('.'));
+  const service = serviceOf(feed.source);
   const projections = options.projections.filter((projection) => projection.services.includes(service));
   const consumerOf = (projection: Projection): string => `${projection.name}-of-${feed.source}`;
   /** By consumer; `name` itself stands for what they have come through together. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { entityOf, slotOfStream, streamId } from './event-log.ts';
+import { entityOf, eventId, serviceOf, slotOfStream, streamId } from './event-log.ts';
 import { slotOf } from './slots.ts';
 
 const slotCount = 1_024;
@@ -15,6 +15,11 @@ test('the slot of an id never changes: stored events depend on it', () => {
 test('a stream is named after its type and the id of its entity, which may have dashes', () => {
   assert.equal(streamId('order', 'o-1'), 'order-o-1');
   assert.equal(entityOf('order-o-1'), 'o-1');
+});
+
+test('a log is named after its service and its shard', () => {
+  assert.equal(serviceOf('ordering.12'), 'ordering');
+  assert.equal(eventId('ordering.12', 7), 'ordering-12-7');
 });
 
 test('the streams of one entity are in one slot', () => {

@@ -4,6 +4,7 @@ import type { CommandRequest, CommandRoute, QueryRoute } from '#contracts/routes
 import type { ClientAnswer } from '#cqrs/command-request.ts';
 import type { Consumer } from '#cqrs/consumer.ts';
 import { EngineError } from '#cqrs/errors.ts';
+import { serviceOf } from '#cqrs/event-log.ts';
 import type { Projection } from '#cqrs/projection.ts';
 import type { RebuildProgress, RebuildReport } from '#cqrs/rebuild.ts';
 import { dropPrevious, goBack } from '#cqrs/rebuild-switch.ts';
@@ -77,7 +78,7 @@ async function list({ database, projections, consumers, jobs }: RebuildsOptions)
   return {
     items: projections.map(({ name, services, version }) => {
       const state = states.get(name);
-      const folding = consumers.filter(({ source }) => services.includes(source.slice(0, source.indexOf('.'))));
+      const folding = consumers.filter(({ source }) => services.includes(serviceOf(source)));
       const sources = folding.map(({ source, head }) => {
         const position = positions.get(`${name}-of-${source}`) ?? 0;
         return { source, position, head: Math.max(head(), position), lag: Math.max(0, head() - position) };

@@ -4,6 +4,7 @@ import type { QueryRoute } from '#contracts/routes.ts';
 import type { Service } from '#contracts/service.ts';
 import type { CommandBus } from '#cqrs/command-bus.ts';
 import type { Consumer } from '#cqrs/consumer.ts';
+import { serviceOf } from '#cqrs/event-log.ts';
 import { quantileMs } from '#platform/durations.ts';
 import type { Ports } from '#platform/ports.ts';
 import type { Freshness } from './freshness.ts';
@@ -108,7 +109,7 @@ function edgesOf(
   lastMinute: (source: string) => Float64Array | undefined,
 ): Followed[] {
   const edges: Followed[] = consumers.map((consumer) => ({
-    edge: { from: serviceOf(consumer), to: name, kind: 'events', name: consumer.name },
+    edge: { from: serviceOf(consumer.source), to: name, kind: 'events', name: consumer.name },
     passed: () => consumer.progress.position,
     look: async () => {
       const paused = consumer.paused();
@@ -163,7 +164,11 @@ function nodesOf(parts: readonly RunningPart[]): Node[] {
     };
   });
   const here = new Set(parts.map(({ name }) => name));
-  const heard = new Set(parts.flatMap(({ consumers }) => consumers.map(serviceOf)).filter((name) => !here.has(name)));
+  const heard = new Set(
+    parts
+      .flatMap(({ consumers }) => consumers.map(({ source }) => serviceOf(source)))
+      .filter((name) => !here.has(name)),
+  );
   const elsewhere = (kind: Node['kind'], name: string): Node => ({ id: name, kind, name, status: 'elsewhere' });
   return [
     { id: 'gateway', kind: 'gateway', name: 'gateway', status: 'up' },
@@ -172,8 +177,6 @@ function nodesOf(parts: readonly RunningPart[]): Node[] {
     ...parts.flatMap(({ outside }) => (outside === undefined ? [] : elsewhere('payment-provider', outside.name))),
   ];
 }
-
-const serviceOf = ({ source }: Consumer): string => source.slice(0, source.indexOf('.'));
 
 async function lagSecondsOf(consumer: Consumer, ports: Ports): Promise<number | null> {
   try {
