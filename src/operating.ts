@@ -101,10 +101,11 @@ function partsOf({ running, buses, readModels, readSide }: OperatingOptions): Ru
   return [...commandSide, { name: 'queries', consumers: readSide, readModels: names }];
 }
 
+/** What operators ask about the system itself is answered by no read model. */
 const readsAnswered = (figures: RequestFigures): number =>
   figures
     .answered()
-    .filter(({ method }) => method === 'GET')
+    .filter(({ method, route }) => method === 'GET' && !route.startsWith('/v1/ops/'))
     .reduce((sum, { durations }) => sum + durations.counts.reduce((counted, count) => counted + count, 0), 0);
 
 /** Rebuilds of read models, beginning with those that an older version of this program has made. */

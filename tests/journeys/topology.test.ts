@@ -56,6 +56,12 @@ test('the topology shows what flows, and who is paused, failing and behind', asy
   const known = new Set(before.nodes.map(({ id }) => id));
   for (const { from, to } of before.edges) assert.ok(known.has(from) && known.has(to), `${from} → ${to}`);
 
+  const asked = await until('commands are counted', async () => {
+    const view = await topologyOf(shop);
+    return edge(view, 'gateway', 'catalog').ratePerSecond > 0 ? view : null;
+  });
+  assert.equal(edge(asked, 'gateway', 'queries').ratePerSecond, 0, 'what an operator asks is no read');
+
   const orderIds = await Promise.all(Array.from({ length: 10 }, () => shop.place({ customerId, sku, quantity: 1 })));
   for (const orderId of orderIds) await shop.waitFinal(orderId);
   const busy = await until('everything has been applied', async () => {
@@ -66,6 +72,7 @@ test('the topology shows what flows, and who is paused, failing and behind', asy
     ['ordering', 'queries'],
     ['ordering', 'inventory'],
     ['gateway', 'ordering'],
+    ['gateway', 'queries'],
     ['payments', 'payment-provider'],
   ] as const)
     assert.ok(edge(busy, from, to).ratePerSecond > 0, `${from} → ${to}: ${JSON.stringify(edge(busy, from, to))}`);
