@@ -35,8 +35,6 @@ type Message =
 /** Connections that read a log: one read is under way while what the one before gave is folded. */
 const logConnectionsMax = 2;
 const besideConnectionsMax = 3;
-/** Rows live for a batch, which a small one would copy over and over: a seventh of the time. */
-const youngGenerationMb = 32;
 
 /** Resolves to the report. Rejects with what stood in the way, or when `signal` ends it. */
 export async function rebuildInProcess(
@@ -46,7 +44,7 @@ export async function rebuildInProcess(
 ): Promise<RebuildReport> {
   signal.throwIfAborted();
   const child = fork(import.meta.filename, [], {
-    execArgv: [`--max-semi-space-size=${youngGenerationMb}`],
+    execArgv: [],
     // A session of its own: Ctrl-C in the terminal reaches this process only, which says when to stop.
     detached: true,
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
