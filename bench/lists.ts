@@ -4,7 +4,6 @@
  * hide the difference. Rows are written by SQL. It fails when the p99 of everyday lists is more than `ratioMust` times
  * that with a thousand orders, or when any list at all takes longer than `anyListMaxMs`.
  */
-import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import type { OrderListQuery } from '#contracts/http.ts';
 import { checkpointSchemaFolder } from '#cqrs/postgres-log.ts';
@@ -13,6 +12,7 @@ import { type Database, openDatabase } from '#platform/postgres.ts';
 import { createReadModels, queriesSchema, readsOptions } from '#services/queries/service.ts';
 import { fillOrders, met, mixedLists, placedBefore } from '../tests/orders-at-size.ts';
 import { startTestServer } from '../tests/postgres-server.ts';
+import { processorMicrosOf } from './processor-time.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -155,12 +155,12 @@ async function openSide(name: string): Promise<Side> {
   return {
     reads,
     async ask(query) {
-      const cpu = cpuMicrosOf(backend!.pid);
+      const cpu = processorMicrosOf(backend!.pid);
       const start = performance.now();
       const answer = await read({ params: {}, query, caller: { role: 'operator' } } as never);
       const tookMs = performance.now() - start;
       if (!('bytes' in answer)) throw new Error(`${JSON.stringify(query)} was refused: ${answer.refused.code}`);
-      return { tookMs, serverMicros: cpuMicrosOf(backend!.pid) - cpu };
+      return { tookMs, serverMicros: processorMicrosOf(backend!.pid) - cpu };
     },
   };
 }
@@ -197,10 +197,4 @@ function print(name: string, few: Figures, many: Figures): number {
   const ratio = many.p99 / few.p99;
   console.log(`${name.padEnd(50)} ${columns(few)} ${columns(many)} ${ratio.toFixed(2).padStart(12)}`);
   return ratio;
-}
-
-/** User and system time of a process, as Linux counts it: in ticks of 10 ms. */
-function cpuMicrosOf(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ');
-  return (Number(fields[11]) + Number(fields[12])) * 10_000;
 }

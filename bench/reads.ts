@@ -5,13 +5,13 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { parseArgs } from 'node:util';
 import { SignJWT } from 'jose';
 import { openEnding, programDataDir, startTestProgram } from '../tests/running-program.ts';
 import { openShop } from '../tests/shop-client.ts';
+import { processorMicrosOf } from './processor-time.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -145,13 +145,13 @@ async function startBare(body: string): Promise<{ child: ChildProcess; port: num
 /** Every connection sends its next request when the last is answered. Rejects at an answer that is not as expected. */
 async function load(target: Target, connections: number, seconds: number): Promise<Block> {
   const sockets = await Promise.all(Array.from({ length: connections }, () => open(target.port)));
-  const cpuBefore = cpuMicrosOf(target.pid);
+  const cpuBefore = processorMicrosOf(target.pid);
   const start = performance.now();
   const end = start + seconds * 1_000;
   const counts = await Promise.all(sockets.map((socket) => ask(socket, target, end)));
   const took = (performance.now() - start) / 1_000;
   const requests = counts.reduce((sum, count) => sum + count, 0);
-  const cpuMicros = (cpuMicrosOf(target.pid) - cpuBefore) / requests;
+  const cpuMicros = (processorMicrosOf(target.pid) - cpuBefore) / requests;
   for (const socket of sockets) socket.destroy();
   return { perSecond: requests / took, cpuMicros };
 }
@@ -181,12 +181,6 @@ function ask(socket: Socket, { request, head, body }: Target, end: number): Prom
     socket.on('error', reject).on('close', () => reject(new Error('the server has closed a connection')));
     socket.write(request);
   });
-}
-
-/** Time on the processor so far, of all threads; Linux counts it in hundredths of a second. */
-function cpuMicrosOf(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ');
-  return (Number(fields[11]) + Number(fields[12])) * 10_000;
 }
 
 function report(blocks: Readonly<Record<Kind, readonly Block[]>>, what: string): boolean {

@@ -1,7 +1,7 @@
 /**
  * `npm run bench:rebuild`: how fast read models are rebuilt from many orders, beside COPY of the same rows into the
  * same tables with their indexes, and what those who read and order meanwhile feel of it. The system is one of its
- * own, in a temporary folder. It fails on a difference, a failed request, or a passed limit.
+ * own, in a temporary folder, and its logs are verified. It fails on a difference, a failed request, or a passed limit.
  */
 import { rmSync } from 'node:fs';
 import { Agent, request } from 'node:http';
@@ -9,11 +9,13 @@ import { join } from 'node:path';
 import { createHistogram } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
 import type { JobView } from '#contracts/http.ts';
+import { checkLog, logBeginning, type LogPlace } from '#cqrs/log-integrity.ts';
 import { type Database, openDatabase } from '#platform/postgres.ts';
 import { Progress } from '#platform/progress-bar.ts';
 import { openEnding, programDataDir, startTestProgram, type TestProgram } from '../tests/running-program.ts';
 import { newId, until } from '../tests/shop-client.ts';
 import { makeManyOrders } from './many-orders.ts';
+import { shownWithin } from './shown-events.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -75,6 +77,7 @@ try {
   console.log(
     `${copied.rows} rows; reading at ${(copied.tookMs / alone.outcome.workedMs).toFixed(2)} of the rate of COPY and indexes`,
   );
+  await verifyLogs(program, events);
   await watch(program);
 } finally {
   await ending.end();
@@ -159,6 +162,27 @@ async function copyAll(database: Database): Promise<{ rows: number; tookMs: numb
   return { rows, tookMs: times.toSorted((a, b) => a - b)[Math.floor(copies / 2)]! };
 }
 
+/** Whether every log is what was written, and how long it takes to know. */
+async function verifyLogs({ databaseUrls }: TestProgram, events: number): Promise<void> {
+  const began = performance.now();
+  for (const service of ['catalog', 'ordering', 'inventory', 'payments'] as const) {
+    const log = openDatabase(databaseUrls[service], { applicationName: 'bench', poolMax: 1 });
+    const movedByOthers = service === 'inventory' ? ['stock'] : [];
+    for (let place: LogPlace | null = logBeginning; place !== null;) {
+      const piece: Awaited<ReturnType<typeof checkLog>> = await checkLog(log, {
+        place,
+        eventsMax: 10_000,
+        movedByOthers,
+      });
+      for (const { kind, expected, found } of piece.findings)
+        failures.push(`${service}: ${kind}: ${expected}; ${found}`);
+      place = piece.next;
+    }
+    await log.end();
+  }
+  told('verification of the logs: positions, versions, slots and hashes', events, performance.now() - began);
+}
+
 /** Reads by schedule, and orders between them: before a rebuild, and while it goes on at its default share. */
 async function watch(program: TestProgram): Promise<void> {
   const { shop, address } = program;
@@ -178,7 +202,8 @@ async function watch(program: TestProgram): Promise<void> {
     const start = performance.now();
     for (let n = 0; !ended; n += 1) {
       const dueMs = start + (n * 1_000) / readsPerSecond;
-      if (dueMs > performance.now()) await new Promise((resolve) => setTimeout(resolve, dueMs - performance.now()));
+      const earlyMs = dueMs - performance.now();
+      if (earlyMs > 0) await new Promise((resolve) => setTimeout(resolve, earlyMs));
       const path = paths[n % paths.length]!;
       underWay.push(
         get(new URL(path, address), agent).then((status) => {
@@ -200,9 +225,9 @@ async function watch(program: TestProgram): Promise<void> {
 
   await during(new Promise((resolve) => setTimeout(resolve, watchBeforeMs / 3)));
   const before = await during(new Promise((resolve) => setTimeout(resolve, watchBeforeMs)));
-  const shownBefore = await shownBuckets(program);
+  const shownBefore = shownWithin((await shop.get<string>('/metrics')).body);
   const meanwhile = await during(rebuildAll(program, 50));
-  const shownAfter = await shownBuckets(program);
+  const shownAfter = shownWithin((await shop.get<string>('/metrics')).body);
   const { heldMs, events } = meanwhile.result.outcome;
   told('a rebuild at its default share, while people read and order', events, meanwhile.result.tookMs);
   const line = (what: string, { reads, p50Ms, p99Ms }: typeof before | typeof meanwhile): void =>
@@ -231,15 +256,4 @@ function get(url: URL, agent: Agent): Promise<number> {
       .on('error', reject)
       .end();
   });
-}
-
-/** How many events were shown within how many milliseconds, since the start. */
-async function shownBuckets({ shop }: TestProgram): Promise<ReadonlyMap<number, number>> {
-  const { body } = await shop.get<string>('/metrics');
-  const counted = new Map<number, number>();
-  for (const [, bound, count] of body.matchAll(/^twofold_freshness_seconds_bucket\{.*le="(.+)"\} (\d+)$/gm)) {
-    const boundMs = bound === '+Inf' ? Infinity : Number(bound) * 1_000;
-    counted.set(boundMs, (counted.get(boundMs) ?? 0) + Number(count));
-  }
-  return counted;
 }
