@@ -1,14 +1,18 @@
 /**
- * A system with many orders, made in minutes: a few are placed through HTTP and come to their end; then their events
- * and states are written into the logs again and again, under new ids and at times spread over a year, each as the
- * code has recorded it. Inline tables (stock, reservations) are left as they are.
+ * A system with many orders, made in minutes: a few are placed through HTTP and come to their end; then their events,
+ * their states, the tables beside the logs and the provider's ledger are written again and again, under new ids and at
+ * times spread over a year, each as the code has recorded it. An audit finds nothing in it.
  */
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import type { InventoryEvent } from '#contracts/inventory.ts';
 import { slotOf } from '#cqrs/slots.ts';
 import { startEmbeddedPostgres } from '#platform/embedded-postgres.ts';
 import { createLogger } from '#platform/logger.ts';
 import { systemPorts } from '#platform/ports.ts';
 import { type Database, openDatabase } from '#platform/postgres.ts';
 import { databaseOwners } from '#platform/settings.ts';
+import { type Level, moveLevel } from '#services/inventory/stock.ts';
 import { type Ending, startTestProgram } from '../tests/running-program.ts';
 import { newId } from '../tests/shop-client.ts';
 
@@ -35,6 +39,7 @@ export async function makeManyOrders(
     },
     logger: createLogger('warn'),
   });
+  const ledger = openLedger(join(dataDir, 'sandbox/ledger.sqlite'), models);
   const databases = new Map(
     databaseOwners.map((owner) => [owner, openDatabase(server.url(owner), { applicationName: 'bench', poolMax: 1 })]),
   );
@@ -50,10 +55,13 @@ export async function makeManyOrders(
         at: new Date(firstMs + ((from + n) * yearMs) / orders).toISOString(),
       }));
       await Promise.all(copied.map((service) => write(databases.get(service)!, logs.get(service)!, batch)));
+      ledger.write(batch);
       onProgress(Math.min(from + batchOrders, orders));
     }
+    await moveStock(databases.get('inventory')!, logs.get('inventory')!, models, orders);
     return await finish(databases);
   } finally {
+    ledger.close();
     await Promise.all([...databases.values()].map((database) => database.end()));
     await server.stop();
   }
@@ -160,6 +168,82 @@ async function write(database: Database, log: ModelLog, copies: readonly Copy[])
     `insert into streams (stream, version, slot, state) select * from unnest($1::text[], $2::int[], $3::smallint[], $4::json[])`,
     [column(streams, 'stream'), column(streams, 'version'), column(streams, 'slot'), column(streams, 'state')],
   );
+  const jsonOf = (rows: readonly { readonly [member: string]: string }[]): string => `[${rows.map(textOf).join()}]`;
+  const textOf = (row: { readonly [member: string]: string }): string =>
+    `{${Object.entries(row)
+      .map(([member, json]) => `"${member}":${json}`)
+      .join()}}`;
+  await database.query('', 'select from write_inline_tables($1, $2)', [
+    jsonOf(streams.map(({ stream, version, state }) => ({ s: `"${stream}"`, v: String(version), state }))),
+    jsonOf(events.map(({ type, data }) => ({ type: `"${type}"`, data }))),
+  ]);
+}
+
+/** What the copies have taken from the stock, as if each had been reserved and shipped or released. */
+async function moveStock(
+  database: Database,
+  { events }: ModelLog,
+  models: readonly string[],
+  orders: number,
+): Promise<void> {
+  const rows = await database.query<ModelStream>(
+    '',
+    `select stream, version, state::text as state from streams where stream like 'stock-%'`,
+  );
+  const levels = new Map(
+    rows.map(({ stream, version, state }) => [stream, { version, level: JSON.parse(state) as Level }]),
+  );
+  for (const [n, model] of models.entries()) {
+    const copies = Math.floor(orders / models.length) + (n < orders % models.length ? 1 : 0);
+    for (const { type, data } of events.get(model) ?? []) {
+      const event = { type, data: JSON.parse(data) } as InventoryEvent;
+      for (const { sku } of 'lines' in event.data ? event.data.lines : []) {
+        const stock = levels.get(`stock-${sku}`)!;
+        for (let copy = 0; copy < copies; copy += 1) stock.level = moveLevel(stock.level, event, sku);
+        stock.version += copies;
+      }
+    }
+  }
+  const states = [...levels].map(([stream, { version, level }]) => ({ s: stream, v: version, state: level }));
+  await database.query(
+    '',
+    `update streams set version = w.v, state = w.state
+     from json_to_recordset($1) as w (s text, v integer, state json) where stream = w.s`,
+    [JSON.stringify(states)],
+  );
+  await database.query('', `select from write_inline_tables($1, '[]')`, [JSON.stringify(states)]);
+}
+
+/** The provider's own, of which the models' rows are written again. */
+function openLedger(file: string, models: readonly string[]): { write(copies: readonly Copy[]): void; close(): void } {
+  const db = new DatabaseSync(file);
+  db.exec('pragma synchronous = off');
+  type LedgerRow = Record<string, string | number | null>;
+  const tables = ['charges', 'refunds', 'entries'].map((name) => {
+    const rows = db.prepare(`select * from ${name}`).all() as LedgerRow[];
+    const columns = db
+      .prepare(`select name from pragma_table_info('${name}') where name <> 'seq'`)
+      .all()
+      .map((column) => column['name'] as string);
+    const insert = db.prepare(`insert into ${name} (${columns.join()}) values (${columns.map(() => '?').join()})`);
+    return { columns, insert, ofModels: Map.groupBy(rows, ({ key }) => models.find((id) => String(key).includes(id))) };
+  });
+  return {
+    write(copies) {
+      db.exec('begin');
+      for (const { columns, insert, ofModels } of tables)
+        for (const { orderId, model } of copies)
+          for (const row of ofModels.get(model) ?? [])
+            insert.run(
+              ...columns.map((column) => {
+                const value = row[column] ?? null;
+                return typeof value === 'string' ? value.replaceAll(model, orderId) : value;
+              }),
+            );
+      db.exec('commit');
+    },
+    close: () => db.close(),
+  };
 }
 
 /** The events after a position as one batch, chained to the one before, as `append` does it. */
