@@ -1,5 +1,5 @@
 /** Takes a backup of all that `twofold up` keeps on this machine, while it runs or not. */
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { takeBaseBackup } from '#platform/base-backup.ts';
@@ -43,8 +43,7 @@ export type BackupOutcome = Pick<Manifest, 'takenAt' | 'logs'> & {
 export async function takeBackup(options: BackupOptions): Promise<BackupOutcome> {
   const startedAt = systemPorts.elapsed();
   const target = resolve(options.target);
-  if (existsSync(target) && readdirSync(target).length > 0)
-    throw new Refused(`${target} is not empty. Name a folder that does not exist yet; backups are not overwritten.`);
+  if (existsSync(target)) assertFree(target);
   if (!existsSync(options.dataDir))
     throw new Refused(`There is no data folder ${options.dataDir}: nothing to back up.`);
   // The shop goes first.
@@ -75,6 +74,16 @@ export async function takeBackup(options: BackupOptions): Promise<BackupOutcome>
     rmSync(unfinished, { recursive: true, force: true, maxRetries: 5 });
     throw error;
   }
+}
+
+/** The finished backup takes the place of `target`: it has to be a folder without anything in it, and no disk of its own. */
+function assertFree(target: string): void {
+  const found = statSync(target);
+  if (!found.isDirectory()) throw new Refused(`${target} is no folder. Name one that does not exist yet.`);
+  if (readdirSync(target).length > 0)
+    throw new Refused(`${target} is not empty. Name a folder that does not exist yet; backups are not overwritten.`);
+  if (found.dev !== statSync(dirname(target)).dev)
+    throw new Refused(`${target} is where another disk begins. Name a folder in it.`);
 }
 
 /** What a backup that was killed has left. */

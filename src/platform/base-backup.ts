@@ -84,18 +84,28 @@ async function copyWithin<Seen>(session: Sql, options: BaseBackupOptions<Seen>):
   const { last, label, tablespaces } = stopped!;
   if (tablespaces !== '') throw new NotCopyable('Databases in tablespaces of their own cannot be backed up this way.');
 
-  const segments = readdirSync(join(dataFolder, 'pg_wal')).filter(
-    (name) => /^[0-9A-F]{24}$/.test(name) && name >= first && name <= last,
-  );
-  const segmentBytes = segments.reduce((sum, name) => sum + statSync(join(dataFolder, 'pg_wal', name)).size, 0);
-  const log = await copy('log', segments.map((name) => `pg_wal/${name}`).sort(), segmentBytes);
-  for (const end of [first, last]) {
-    if (!log.some(({ path }) => path === `pg_wal/${end}`))
-      throw new NotCopyable(`${dataFolder} has no write-ahead log ${end} any more, which belongs to the backup.`);
-  }
+  const segments = segmentsBetween(first, last).map((name) => `pg_wal/${name}`);
+  const log = await copy('log', segments, segments.length * segmentBytes);
+  if (log.length < segments.length)
+    throw new NotCopyable(
+      `${dataFolder} has not kept the write-ahead log from ${first} to ${last}, as the backup needs it.`,
+    );
   const all = [...copied, ...log, control, await writeChecked(into, 'backup_label', label)];
   return { files: all, folders, serverVersion: version, seen };
 }
+
+/** The names of the files of the log, which are 16 MB each: timeline, then the number in two parts of 32 bits. */
+function segmentsBetween(first: string, last: string): string[] {
+  const perPart = 2 ** 32 / segmentBytes;
+  const numberOf = (name: string): number => parseInt(name.slice(8, 16), 16) * perPart + parseInt(name.slice(16), 16);
+  const hex = (n: number): string => n.toString(16).toUpperCase().padStart(8, '0');
+  return Array.from({ length: numberOf(last) - numberOf(first) + 1 }, (_, n) => {
+    const number = numberOf(first) + n;
+    return first.slice(0, 8) + hex(Math.floor(number / perPart)) + hex(number % perPart);
+  });
+}
+
+const segmentBytes = 16 * 1_024 * 1_024;
 
 /** What the server makes anew when it starts, and what only the running one has a use for. */
 const contentLeftOut = [
@@ -126,13 +136,15 @@ function findFiles(root: string): { files: string[]; folders: string[]; bytes: n
         if (!contentLeftOut.includes(path)) walk(path);
       } else if (entry.isFile() && path !== controlFile) {
         files.push(path);
-        bytes += statSync(join(root, path), { throwIfNoEntry: false })?.size ?? 0;
+        bytes += sizeOf(join(root, path));
       }
     }
   };
   walk('');
   return { files, folders, bytes };
 }
+
+const sizeOf = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0;
 
 /** A database that is dropped takes its folder with it. */
 function entriesIfThere(folder: string): Dirent[] {

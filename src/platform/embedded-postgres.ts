@@ -221,8 +221,10 @@ const serverSettings = {
   synchronous_commit: 'on',
   shared_buffers: '256MB',
   max_connections: '100',
-  // What a backup of the running server needs, and also the default: some megabytes a minute more than `minimal`.
+  // Also the default, and what a backup of the running server needs.
   wal_level: 'replica',
+  // A backup that hangs ends when it has kept back so much of the log: it must not fill the disk of the shop.
+  max_slot_wal_keep_size: '16GB',
   wal_compression: 'on',
   max_wal_size: '2GB',
   checkpoint_timeout: '15min',

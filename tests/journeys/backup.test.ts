@@ -15,7 +15,7 @@ const project = resolve(import.meta.dirname, '../..');
 /** Charges whose replies are lost stay open for as long as the first system runs. */
 const patient = { TWOFOLD_PAYMENT_TIMEOUT_MS: '60000' };
 const quick = { TWOFOLD_PAYMENT_TIMEOUT_MS: '700' };
-const clients = 4;
+const clients = 2;
 const ordersOnEachSide = 80;
 
 test('a shop that is backed up while it sells goes on elsewhere, and nothing that was acknowledged is lost or charged twice', async (t) => {
@@ -157,7 +157,8 @@ test('a backup that is killed or stopped leaves nothing that looks like one, and
   killed.kill('SIGKILL');
   await once(killed, 'exit');
   assert.ok(!existsSync(backup));
-  const noBackup = await twofold(['restore', unfinished, '--data-dir', join(backups, 'other')]);
+  const otherDir = await programDataDir(t);
+  const noBackup = await twofold(['restore', unfinished, '--data-dir', otherDir]);
   assert.equal(noBackup.code, 2);
   assert.match(noBackup.errors, /is no backup/);
   await until('the server has given the backup up', async () => ((await slots(shop.databaseUrls)) === 0 ? true : null));
@@ -184,9 +185,26 @@ test('a backup that is killed or stopped leaves nothing that looks like one, and
   assert.ok(!existsSync(join(shopDir, 'postgres/postmaster.pid')), 'the server that it started is stopped');
   assert.match(atRest.said, /ordering\.0 +up to position \d+/);
 
-  const restored = await twofold(['restore', backup, '--data-dir', join(backups, 'other')]);
+  const restored = await twofold(['restore', backup, '--data-dir', otherDir]);
   assert.equal(restored.code, 0, restored.errors);
   assert.match(restored.said, /ordering\.0 +at position \d+: customer 1, offer 1, order 1/);
+});
+
+test('a backup never takes the place of what is no empty folder, or of another disk', async (t) => {
+  const folder = await programDataDir(t);
+  const file = join(folder, 'file');
+  writeFileSync(file, '');
+  const cases: [string, RegExp][] = [
+    [file, /is no folder/],
+    [folder, /is not empty/],
+    ['/dev/mqueue', /where another disk begins/],
+  ];
+  for (const [target, said] of cases) {
+    if (!existsSync(target)) continue;
+    const { code, errors } = await twofold(['backup', target, '--data-dir', folder]);
+    assert.equal(code, 2);
+    assert.match(errors, said);
+  }
 });
 
 test('without data, or with databases elsewhere, a backup says what to do instead', async (t) => {
