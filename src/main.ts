@@ -13,6 +13,7 @@ import {
   databaseUrlName,
   loadSettings,
   projectFolder,
+  sandboxLedgerPath,
   SettingsError,
   type DatabaseOwner,
   type Settings,
@@ -54,6 +55,8 @@ Examples:
   twofold token --role operator --sub me a token to call with, once a key is configured
   twofold import orders.csv.gz           real invoices as orders
   twofold rebuild orders                 a read model of a running system, anew from its events
+  twofold backup backups/monday          everything there is, while it runs
+  twofold restore backups/monday         and back, into an empty data folder
 
 Settings are environment variables, or lines of a file .env in this folder; see docs/settings.md.`,
     );
@@ -113,6 +116,9 @@ Examples:
   if (!['up', 'serve', 'token'].includes(argv[2] ?? '')) {
     program.addCommand((await import('./import/command.ts')).importCommand());
     program.addCommand((await import('./operator/rebuild-command.ts')).rebuildCommand());
+    const { backupCommands } = await import('./backup/command.ts');
+    const { movedByOthers } = await import('./service-map.ts');
+    for (const command of backupCommands(program.version()!, movedByOthers)) program.addCommand(command);
   }
   for (const command of [program, ...program.commands]) command.exitOverride();
   await program.parseAsync(argv);
@@ -303,7 +309,7 @@ async function token({ role, sub, ttl }: { role: string; sub: string; ttl: strin
   console.log(signed);
 }
 
-const ledgerFile = (settings: Settings): string => join(settings.dataDir, 'sandbox/ledger.sqlite');
+const ledgerFile = (settings: Settings): string => join(settings.dataDir, sandboxLedgerPath);
 
 /** A process of its own, as a provider is; killed, it comes back at the same address. */
 async function startSandbox(settings: Settings, logger: Logger, house: House): Promise<string> {

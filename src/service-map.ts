@@ -27,3 +27,6 @@ export const eventTypesOf: Readonly<Record<CommandServiceName, EventTypes>> = {
   inventory: createEventTypes(publishedEvents.inventory),
   payments: createEventTypes(publishedEvents.payments),
 };
+
+/** Types of streams whose versions count events of other streams, too. */
+export const movedByOthers: readonly string[] = ['stock'];

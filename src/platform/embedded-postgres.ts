@@ -89,6 +89,11 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   try {
     const home = await findPostgresHome(dataDir);
     options.signal?.throwIfAborted();
+    if (existsSync(join(home.location, halfRestored))) {
+      throw new PostgresFailed(
+        `A restore into ${home.location} was cut off while its data took their place: run \`twofold restore\` again.`,
+      );
+    }
     if (!existsSync(join(home.location, 'postgres/PG_VERSION'))) await initialise(home, options.signal);
     server = new Server(home, options);
     await server.launch(options.signal);
@@ -103,6 +108,15 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     lock.release();
     throw error;
   }
+}
+
+/** In the location, while restored data take the place of those that are there: neither old nor new may be started. */
+export const halfRestored = 'restored';
+
+/** Where the server answers that another process has started from `dataDir`, and where its data are. */
+export async function findEmbeddedPostgres(dataDir: string): Promise<Pick<EmbeddedPostgres, 'url' | 'location'>> {
+  const home = await findPostgresHome(realpathSync(dataDir));
+  return { url: (database) => urlOf(home, database), location: home.location };
 }
 
 /**
@@ -207,6 +221,10 @@ const serverSettings = {
   synchronous_commit: 'on',
   shared_buffers: '256MB',
   max_connections: '100',
+  // Also the default, and what a backup of the running server needs.
+  wal_level: 'replica',
+  // A backup that hangs ends when it has kept back so much of the log: it must not fill the disk of the shop.
+  max_slot_wal_keep_size: '16GB',
   wal_compression: 'on',
   max_wal_size: '2GB',
   checkpoint_timeout: '15min',

@@ -62,6 +62,9 @@ export type SettingsOverrides = {
   readonly empty?: boolean | undefined;
 };
 
+/** Where the sandbox provider of this machine keeps its ledger, in the data folder. */
+export const sandboxLedgerPath = 'sandbox/ledger.sqlite';
+
 /** Lists every setting that is wrong: its name, its value and what would be right. */
 export class SettingsError extends Error {
   override readonly name = 'SettingsError';

@@ -10,6 +10,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   gateway: ['platform', 'cqrs', 'contracts', 'faces of services'],
   operations: ['platform', 'cqrs', 'contracts', 'faces of services'],
   audit: ['platform', 'cqrs', 'contracts', 'faces of services'],
+  backup: ['platform', 'cqrs'],
   import: ['platform', 'contracts'],
   operator: ['platform', 'contracts'],
 };
