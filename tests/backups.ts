@@ -1,4 +1,4 @@
-/** A shop is backed up while it sells, and goes on elsewhere from the backup, or where it was. */
+/** A shop is backed up while it sells, and goes on elsewhere from the backup, or where it was. `npm run backups`. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -8,11 +8,11 @@ import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { openDatabase } from '#platform/postgres.ts';
 import { databaseOwners, type DatabaseOwner } from '#platform/settings.ts';
-import { readEvidence, untilAtRest, violations } from '../invariants.ts';
-import { type DatabaseUrls, type Ending, programDataDir, startTestProgram } from '../running-program.ts';
-import { newId, type OrderWish, type Shop, until } from '../shop-client.ts';
+import { readEvidence, untilAtRest, violations } from './invariants.ts';
+import { type DatabaseUrls, type Ending, programDataDir, startTestProgram } from './running-program.ts';
+import { newId, type OrderWish, type Shop, until } from './shop-client.ts';
 
-const project = resolve(import.meta.dirname, '../..');
+const project = resolve(import.meta.dirname, '..');
 /** Charges whose replies are lost stay open for as long as the first system runs. */
 const patient = { TWOFOLD_PAYMENT_TIMEOUT_MS: '60000' };
 const quick = { TWOFOLD_PAYMENT_TIMEOUT_MS: '700' };
