@@ -79,7 +79,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   if (process.platform === 'win32') {
     throw new NoPostgresHere(
       'On Windows Twofold does not start a PostgreSQL of its own. Give the URLs of an existing one: ' +
-        'DATABASE_URL_CATALOG, _ORDERING, _INVENTORY, _PAYMENTS and _QUERIES. Or run Twofold in WSL.',
+        'DATABASE_URL_CATALOG, _ORDERING, _INVENTORY, _PAYMENTS, _AUDIT and _QUERIES. Or run Twofold in WSL.',
     );
   }
   mkdirSync(options.dataDir, { recursive: true, mode: 0o755 });
