@@ -51,7 +51,7 @@ const beginTimeoutMs = 3_000;
 
 /** Begins at once to bring read models up to date that an older version of this program has made. */
 export function startOperating(options: OperatingOptions): Operating {
-  const { databases, running, buses, readModels, readSide, audit, freshness, figures, liveStreams } = options;
+  const { system, databases, running, buses, readModels, readSide, audit, freshness, figures, liveStreams } = options;
   const services = [...running.values()];
   const consumers = [...services.flatMap((service) => service.consumers), ...readSide];
   /** For their checkpoints. */
@@ -77,7 +77,7 @@ export function startOperating(options: OperatingOptions): Operating {
   const jobs = [rebuilds, audit].flatMap((one) => one?.jobs ?? []);
   return {
     routes: [
-      ...deadLetterRoutes(parkedIn(databases, consumers)),
+      ...deadLetterRoutes(parkedIn(system.services, databases, consumers)),
       topology.route,
       ...(rebuilds?.routes ?? []),
       ...(jobs.length === 0 ? [] : [jobRoute(jobs)]),
@@ -162,11 +162,16 @@ function startRebuilds(
   };
 }
 
-/** The parked messages of all databases that are open here, and of their consumers those that run here. */
-function parkedIn(databases: ReadonlyMap<ServiceName, Database>, consumers: readonly Consumer[]): DeadLettersOptions {
-  const stores = new Map([...databases].map(([name, database]) => [name, postgresParkedMessages(database)]));
+/** The parked messages of the services that run here and of those whose events they hear, and of their consumers those here. */
+function parkedIn(
+  services: readonly ServiceName[],
+  databases: ReadonlyMap<ServiceName, Database>,
+  consumers: readonly Consumer[],
+): DeadLettersOptions {
+  const near = new Set(services.flatMap((service) => [service, ...listensTo[service]]));
+  const stores = new Map([...near].map((name) => [name, postgresParkedMessages(databases.get(name)!)]));
   const owners = new Map(
-    [...databases.keys()].flatMap((owner) =>
+    [...near].flatMap((owner) =>
       listensTo[owner].map((source) => [
         owner === 'queries' ? `projections-of-${sourceOf(source)}` : `${owner}-of-${source}`,
         owner,
