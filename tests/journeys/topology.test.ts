@@ -48,6 +48,7 @@ test('the topology shows what flows, and who is paused, failing and behind', asy
       ['ordering', 'command-service', 'up'],
       ['inventory', 'command-service', 'up'],
       ['payments', 'command-service', 'up'],
+      ['audit', 'command-service', 'up'],
       ['queries', 'query-service', 'up'],
       ['payment-provider', 'payment-provider', 'elsewhere'],
     ],
