@@ -476,6 +476,7 @@ const wrongValues: { readonly [parameter: string]: readonly string[] } = {
   customerId: ids,
   sku: ids.filter((id) => id !== 'a.b'),
   consumer: ids.filter((id) => id !== 'a.b'),
+  check: [...ids, 'Orders', '-a', '1a'],
   status: ['shipped', 'Pending', 'pending,failed', '%20pending'],
   state: ['parked', 'Waiting'],
   sort: ['sideways', 'placedat', '--total', 'sku,name'],
