@@ -51,7 +51,7 @@ test('what is seen as something else has changed, at most once a minute', () => 
   given(divergence, found)
     .when(see(other, 1))
     .then({ type: 'DivergenceChanged', data: { ...other, at: minute(1) } });
-  given(divergence, { ...found, data: { ...seen, at: minute(1) } } as DivergenceEvent)
+  given(divergence, { ...found, data: { ...seen, at: minute(1) } })
     .when(see(other, 1))
     .then();
 });
@@ -114,7 +114,7 @@ test('audit repairs by itself three times a day, whatever comes of it, and not w
   assert.ok(!mayRepairByItself(three, minute(4)));
   assert.ok(mayRepairByItself(three, minute(24 * 60 + 2)), 'a day after the first');
   assert.ok(!mayRepairByItself(given(divergence, found, repaired).state, minute(3)));
-  const hopeless = given(divergence, { ...found, data: { ...seen, repairs: [], at: minute(0) } } as DivergenceEvent);
+  const hopeless = given(divergence, { ...found, data: { ...seen, repairs: [], at: minute(0) } });
   assert.ok(!mayRepairByItself(hopeless.state, minute(3)));
 });
 

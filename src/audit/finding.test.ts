@@ -29,9 +29,9 @@ test('a finding is told from another by what is expected and found, and not by t
 
 test('the paths that differ are named, and no others', () => {
   assert.deepEqual(differences(finding().expected, finding().found), ['/b/c/1: 2 expected, 3 found']);
-  assert.deepEqual(differences({ 'a/b~c': 1, only: 'x' }, { 'a/b~c': 2, other: true }), [
+  assert.deepEqual(differences({ 'a/b~c': 1, alone: 'x' }, { 'a/b~c': 2, other: true }), [
     '/a~1b~0c: 1 expected, 2 found',
-    '/only: "x" expected, nothing found',
+    '/alone: "x" expected, nothing found',
     '/other: nothing expected, true found',
   ]);
   assert.deepEqual(differences(null, { a: 1 }), ['/: nothing expected, {"a":1} found']);
