@@ -1,7 +1,8 @@
 /** The audit as it runs in this process: what it is given of the system. */
-import { type Audit, startAudit } from '#audit/service.ts';
+import { type Audit, type AuditOptions, startAudit } from '#audit/service.ts';
 import type { CommandServiceName } from '#contracts/service.ts';
 import type { CommandBus } from '#cqrs/command-bus.ts';
+import type { Consumer } from '#cqrs/consumer.ts';
 import type { EventLog } from '#cqrs/event-log.ts';
 import type { Feed } from '#cqrs/feed.ts';
 import { postgresLogReader } from '#cqrs/postgres-log.ts';
@@ -15,14 +16,18 @@ import type { SystemOptions } from './system.ts';
 
 export type Auditing = Audit & { readonly jobs: Jobs };
 
-export function startAuditing(options: {
+type AuditingOptions = {
   readonly system: SystemOptions;
   readonly databases: ReadonlyMap<ServiceName, Database>;
   readonly log: EventLog;
   readonly buses: ReadonlyMap<CommandServiceName, CommandBus>;
   feedOf(service: CommandServiceName): Feed;
   readonly readModels: ReadModels | null;
-}): Auditing {
+  /** The consumers that project here. */
+  readonly readSide: readonly Consumer[];
+};
+
+export function startAuditing(options: AuditingOptions): Auditing {
   const { system, databases, log, buses, feedOf, readModels } = options;
   const { settings, logger, providerUrl } = system;
   const each = <T>(make: (owner: DatabaseOwner) => T): Readonly<Record<DatabaseOwner, T>> =>
@@ -34,7 +39,7 @@ export function startAuditing(options: {
   const audit = startAudit({
     log,
     bus: buses.get('audit')!,
-    corrections: { buses },
+    ...correctionsOf(options),
     idempotencyRetentionHours: settings.idempotencyRetentionHours,
     feed: feedOf('audit'),
     databases: each((owner) => databases.get(owner)!),
@@ -56,6 +61,23 @@ export function startAuditing(options: {
     jobs,
     async stop() {
       await Promise.all([jobs.stop(), audit.stop?.()]);
+    },
+  };
+}
+
+/** Repairs reach through all services: where one is missing, nothing is repaired but what the audit has itself. */
+function correctionsOf({ buses, readModels, readSide }: AuditingOptions): Pick<AuditOptions, 'corrections'> {
+  const [catalog, ordering, inventory, payments] = (['catalog', 'ordering', 'inventory', 'payments'] as const).map(
+    (service) => buses.get(service),
+  );
+  if (!catalog || !ordering || !inventory || !payments) return {};
+  return {
+    corrections: {
+      buses: { catalog, ordering, inventory, payments },
+      rowsReplaced() {
+        readModels?.forgetAnswers();
+        for (const consumer of readSide) consumer.wake();
+      },
     },
   };
 }

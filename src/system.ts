@@ -77,6 +77,10 @@ const schemas: Readonly<Record<ServiceName, readonly URL[]>> = {
 };
 
 const requestsUnderWayMax = 20_000;
+/** Each consumer elsewhere may keep one connection to listen on. */
+const connectionsMax = 8;
+/** That of the audit, and those that only the audit asks. */
+const quietConnectionsMax = 4;
 const readConnectionsMax = 6;
 /** Calls to the payment provider under way at once. */
 const providerCallsMax = 256;
@@ -143,7 +147,9 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
     stops.push(() => Promise.all(readSide.map((consumer) => consumer.stop())));
     const log = logs.get('audit');
     const audit =
-      log === undefined ? null : startAuditing({ system: options, databases, log, buses, feedOf, readModels });
+      log === undefined
+        ? null
+        : startAuditing({ system: options, databases, log, buses, feedOf, readModels, readSide });
     if (audit !== null) {
       running.set('audit', audit);
       routes.push(...audit.routes);
@@ -212,11 +218,12 @@ async function openDatabases(
 ): Promise<Map<ServiceName, Database>> {
   const { services } = options;
   const databases = new Map<ServiceName, Database>();
+  const isBusy = (name: ServiceName): boolean =>
+    name !== 'audit' && services.some((one) => one === name || (listensTo[one] as readonly string[]).includes(name));
   for (const name of databasesOf(services)) {
     const database = openDatabase(options.databaseUrl(name), {
       applicationName: `twofold ${name}`,
-      // Each consumer elsewhere may keep one connection to listen on.
-      poolMax: 8,
+      poolMax: isBusy(name) ? connectionsMax : quietConnectionsMax,
       ...(name === 'queries' ? readStoreOptions : {}),
     });
     databases.set(name, database);

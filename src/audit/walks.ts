@@ -1,5 +1,5 @@
 /** All walks of the audit, except that over the answers in memory. */
-import type { CommandServiceName } from '#contracts/service.ts';
+import type { CommandServiceName, ShopServiceName } from '#contracts/service.ts';
 import type { CommandBus } from '#cqrs/command-bus.ts';
 import type { Ports } from '#platform/ports.ts';
 import type { Database } from '#platform/postgres.ts';
@@ -14,8 +14,12 @@ export type WalkParts = {
   readonly providerUrl: string;
   readonly ports: Ports;
   readonly idempotencyRetentionHours: number;
-  /** Only where the services run; without it nothing is repaired. */
-  readonly corrections?: { readonly buses: ReadonlyMap<CommandServiceName, CommandBus> };
+  /** Only where all services run; without it nothing is repaired. */
+  readonly corrections?: {
+    readonly buses: Readonly<Record<ShopServiceName, CommandBus>>;
+    /** Rows of the read database were replaced: whoever remembers some here asks anew at once; others do within seconds. */
+    rowsReplaced(): void;
+  };
 };
 
 export function createWalks(parts: WalkParts): Walk[] {

@@ -206,7 +206,7 @@ const serverSettings = {
   full_page_writes: 'on',
   synchronous_commit: 'on',
   shared_buffers: '256MB',
-  max_connections: '100',
+  max_connections: '150',
   wal_compression: 'on',
   max_wal_size: '2GB',
   checkpoint_timeout: '15min',

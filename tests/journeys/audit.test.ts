@@ -122,7 +122,7 @@ test('what asks waits for an operator, who repairs it in a way that is possible'
   const { system, shop, orderId } = await furnished(t, { auditPolicies: { 'cache-is-row': 'ask' } });
   const queries = databaseOf(t, system, 'queries');
   await queries.query('', 'update orders set total = 1 where order_id = $1', [orderId]);
-  assert.deepEqual((await audited(shop)).open['cache-is-row'], 1);
+  assert.deepEqual((await audited(shop, ['cache-is-row'])).open, { 'cache-is-row': 1 });
   const [one] = await divergences(shop, '?state=open&check=cache-is-row');
   assert.deepEqual([one!.state, one!.repairs, one!.acts], ['open', ['re-project', 'accept'], []]);
   assert.ok(one!.diff.length > 0);
@@ -164,6 +164,7 @@ test('a divergence that is not what is recorded any more is not repaired, and on
 });
 
 test('damage to a log is found, and can only be accepted; it stays accepted for as long as it is the same', async (t) => {
+  const ofLogs = ['log-hash-chain', 'log-versions', 'log-slots'];
   const { system, shop, orderId } = await furnished(t);
   const ordering = databaseOf(t, system, 'ordering');
   await ordering.query(
@@ -171,7 +172,7 @@ test('damage to a log is found, and can only be accepted; it stays accepted for 
     `update events set data = replace(data::text, '1000', '1001')::json where type = 'OrderPlaced'`,
   );
   await ordering.query('', `update streams set version = version + 1 where stream = $1`, [`order-${orderId}`]);
-  await audited(shop);
+  await audited(shop, ofLogs);
   const found = await divergences(shop, '?state=open');
   assert.deepEqual(found.map(({ check, repairs }) => `${check}: ${repairs.join()}`).sort(), [
     'log-hash-chain: accept',
@@ -187,7 +188,7 @@ test('damage to a log is found, and can only be accepted; it stays accepted for 
     assert.equal(accepted.headers.get('idempotent-replayed'), replayed);
     assert.deepEqual([accepted.body.state, accepted.body.acts.length], ['accepted', 1]);
   }
-  await audited(shop);
+  await audited(shop, ofLogs);
   const states = async (): Promise<Record<string, string>> =>
     Object.fromEntries((await divergences(shop)).map(({ check, state }) => [check, state]));
   assert.deepEqual(await states(), { 'log-hash-chain': 'open', 'log-versions': 'accepted' });
@@ -197,7 +198,7 @@ test('damage to a log is found, and can only be accepted; it stays accepted for 
     '',
     `update events set data = replace(data::text, '1001', '1000')::json where type = 'OrderPlaced'`,
   );
-  await audited(shop);
+  await audited(shop, ofLogs);
   assert.deepEqual(await states(), { 'log-hash-chain': 'gone', 'log-versions': 'open' });
   await untilAtRest(system.databaseUrls);
   assert.deepEqual(await told(shop, orderId), [
@@ -247,9 +248,9 @@ test('the commands of an operator look, list and settle, and their exit codes te
   const damaged = await twofold('audit', '--check', 'log-versions', 'log-slots', ...at);
   assert.equal(damaged.code, 1, damaged.err);
   assert.match(damaged.out, new RegExp(`log-versions +1\n[^]*open +log-versions +ordering.0/order-${orderId}`));
-  const asJson = await twofold('audit', '--json', ...at);
+  const asJson = await twofold('audit', '--check', 'log-versions', '--json', ...at);
   assert.deepEqual([asJson.code, (JSON.parse(asJson.out) as AuditOutcome).open], [1, { 'log-versions': 1 }]);
-  const listed = await twofold('divergences', '--json', ...at);
+  const listed = await twofold('divergences', '--check', 'log-versions', '--json', ...at);
   const [one] = JSON.parse(listed.out) as DivergenceView[];
   assert.deepEqual([listed.code, one!.check], [1, 'log-versions']);
 
@@ -274,7 +275,7 @@ test('the rolling audit finds damage by itself, in one of two processes, and say
   const ordering = databaseOf(t, system, 'ordering');
   await ordering.query('', `update streams set version = version + 1 where stream = $1`, [`order-${orderId}`]);
   const [one] = await until('it is found', async () => {
-    const found = await divergences(other.shop, '?state=open');
+    const found = await divergences(other.shop, '?state=open&check=log-versions');
     return found.length === 0 ? null : found;
   });
   assert.deepEqual([one!.check, one!.orderId], ['log-versions', orderId]);
