@@ -187,7 +187,8 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
       reportTrouble,
     });
     stops.push(() => operating.stop());
-    routes.push(...(readModels?.routes(shown) ?? []), ...(live?.routes ?? []), ...operating.routes);
+    const reads = readModels?.routes(shown) ?? [];
+    routes.push(...reads.map((route) => audit?.sampled(route) ?? route), ...(live?.routes ?? []), ...operating.routes);
     await operating.begun();
     const gateway = await startGateway({
       routes,

@@ -11,6 +11,7 @@ import { type Database, openDatabase } from '#platform/postgres.ts';
 import type { DatabaseOwner } from '#platform/settings.ts';
 import { dieWithParent } from '#platform/supervised-process.ts';
 import { type RoundsState, walkRounds } from './rounds.ts';
+import type { Sample } from './sampling.ts';
 import { type Recorder, type WalkingOptions, walkOnce, type WalkStates } from './walking.ts';
 import { createWalks } from './walks.ts';
 
@@ -35,6 +36,8 @@ export type AuditHost = {
   readonly recorder: Recorder;
   onRounds?(state: RoundsState): void;
   onWalks?(states: WalkStates): void;
+  /** Is given what tells the process of the walks what was read. */
+  whenBegun?(tell: (sample: Sample) => void): void;
   reportTrouble(walk: string, error: unknown): void;
 };
 
@@ -47,12 +50,15 @@ type FromWalker =
   | { readonly failed: string };
 type ToWalker =
   | { readonly order: AuditOrder }
+  | { readonly sample: Sample }
   | { readonly reply: number; readonly result: unknown }
   | { readonly reply: number; readonly failed: string };
 
 const connectionsMax = 3;
 /** Large enough to spread what a piece costs, small enough to be done at once. */
 const pieceEntitiesMax = 500;
+/** That wait to be looked at; further ones are let go. */
+const samplesMax = 10;
 
 /** Resolves to where the walks have come once all have ended. Rejects with what stood in the way, or when `signal` ends it. */
 export async function walkInProcess(order: AuditOrder, host: AuditHost, signal: AbortSignal): Promise<WalkStates> {
@@ -93,6 +99,7 @@ export async function walkInProcess(order: AuditOrder, host: AuditHost, signal: 
   try {
     if (child.pid !== undefined) stepBack(child.pid);
     send({ order });
+    host.whenBegun?.((sample) => send({ sample }));
     return await promise;
   } finally {
     signal.removeEventListener('abort', end);
@@ -103,7 +110,12 @@ export async function walkInProcess(order: AuditOrder, host: AuditHost, signal: 
   }
 }
 
-async function work(order: AuditOrder, tell: (message: FromWalker) => void, recorder: Recorder): Promise<void> {
+async function work(
+  order: AuditOrder,
+  tell: (message: FromWalker) => void,
+  recorder: Recorder,
+  samples: () => readonly Sample[],
+): Promise<void> {
   const databases = Object.fromEntries(
     Object.entries(order.databaseUrls).map(([owner, url]) => [
       owner,
@@ -131,7 +143,7 @@ async function work(order: AuditOrder, tell: (message: FromWalker) => void, reco
       tell({ ended: await walkOnce(options, {}, (states) => tell({ walks: states })) });
     } else {
       const changes = (): Promise<string> => headsOf(databases);
-      await walkRounds({ ...options, ...order, changes }, order.state, (rounds) => tell({ rounds }));
+      await walkRounds({ ...options, ...order, changes, samples }, order.state, (rounds) => tell({ rounds }));
     }
   } catch (error) {
     tell({ failed: (error as Error).message });
@@ -154,7 +166,7 @@ async function headsOf(databases: Readonly<Record<DatabaseOwner, Database>>): Pr
 /** The recorder of the process that has started this one: each call waits for its answer. */
 function recorderOfParent(tell: (message: FromWalker) => void): {
   readonly recorder: Recorder;
-  replied(message: Exclude<ToWalker, { order: AuditOrder }>): void;
+  replied(message: Extract<ToWalker, { reply: number }>): void;
 } {
   const waiting = new Map<number, PromiseWithResolvers<never>>();
   let calls = 0;
@@ -182,8 +194,10 @@ if (process.argv[1] === import.meta.filename) {
   dieWithParent(() => process.exit());
   const tell = (message: FromWalker): void => void process.send!(message);
   const { recorder, replied } = recorderOfParent(tell);
+  const samples: Sample[] = [];
   process.on('message', (message: ToWalker) => {
-    if ('order' in message) void work(message.order, tell, recorder);
+    if ('order' in message) void work(message.order, tell, recorder, () => samples.splice(0));
+    else if ('sample' in message) samples.push(...(samples.length < samplesMax ? [message.sample] : []));
     else replied(message);
   });
 }

@@ -41,6 +41,7 @@ async function openRounds(t: Parameters<typeof openAudit>[0], more: Partial<Roun
     reportTrouble: () => {},
     periodMs: 60 * minute,
     changes: async () => 'none',
+    samples: () => [],
     ...more,
   };
   return {
@@ -108,4 +109,31 @@ test('a round in which a walk has failed is none in which everything was looked 
   audit.walk.look = async () => assert.fail('out of reach');
   const state = await run(null, ({ ended, walks }) => ended && walks['things'] !== undefined);
   assert.deepEqual([state.last, state.walks['things']!.trouble], [null, 'out of reach']);
+});
+
+test('what was read is looked at before the next piece, and trouble with it is only told', async (t) => {
+  const samples = [
+    [],
+    [
+      { table: 'orders', id: 't0002' },
+      { table: 'products', id: 'nobody looks at these' },
+    ],
+  ] as const;
+  let asked = 0;
+  const troubles: string[] = [];
+  const { audit, run } = await openRounds(t, {
+    samples: () => samples[asked++] ?? [],
+    reportTrouble: (walk, error) => troubles.push(`${walk}: ${(error as Error).message}`),
+  });
+  await audit.put(5);
+  (audit.walk as { name: string }).name = 'read-rows';
+  const looks: string[] = [];
+  audit.walk.beforeLookAt = async (entity) => {
+    looks.push(entity);
+    throw new Error('out of reach');
+  };
+  const state = await run(null, ({ ended }) => ended);
+  assert.deepEqual(looks, ['queries/orders/t0002']);
+  assert.deepEqual(troubles, ['read-rows: out of reach']);
+  assert.equal(state.last!.looked, 5);
 });

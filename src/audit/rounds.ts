@@ -1,5 +1,6 @@
 /** The rolling audit: everything once within a period, and what changes as soon as it has changed. */
 import { type Ports, sleep, timeNow } from '#platform/ports.ts';
+import type { Sample } from './sampling.ts';
 import { lookAtEntities, walkBegins, type WalkingOptions, walkOnce, type WalkStates } from './walking.ts';
 
 export type RoundsState = {
@@ -22,6 +23,8 @@ export type RoundsOptions = WalkingOptions & {
   readonly periodMs: number;
   /** Differs when something has happened. */
   changes(): Promise<string>;
+  /** What was read since it was asked last. */
+  samples(): readonly Sample[];
 };
 
 const freshEveryMs = 10_000;
@@ -47,7 +50,7 @@ export async function walkRounds(
     told(state);
   };
   const fresh = async (): Promise<void> => {
-    freshWorkedMs += await lookAtFresh();
+    freshWorkedMs += (await lookAtSamples(options)) + (await lookAtFresh());
   };
 
   let next = before === null || !before.ended ? ports.now() : Date.parse(before.beganAt) + periodMs;
@@ -93,6 +96,28 @@ const newRound = (ports: Ports, before: RoundsState | null): RoundsState => ({
 
 const workedIn = (walks: WalkStates): number => Object.values(walks).reduce((sum, { workedMs }) => sum + workedMs, 0);
 const lookedIn = (walks: WalkStates): number => Object.values(walks).reduce((sum, { looked }) => sum + looked, 0);
+
+/** The walk that looks at the rows of a table, by its name, once there is one. */
+const walkOfTable: Readonly<Record<Sample['table'], string>> = {
+  orders: 'read-rows',
+  customers: 'read-sums',
+  products: 'read-products',
+};
+
+/** Resolves to how long it took. */
+async function lookAtSamples(options: RoundsOptions): Promise<number> {
+  let workedMs = 0;
+  for (const { table, id } of options.samples()) {
+    const walk = options.walks.find(({ name }) => name === walkOfTable[table]);
+    if (walk === undefined) continue;
+    try {
+      workedMs += (await lookAtEntities(options, walk, [`queries/${table}/${id}`])).workedMs;
+    } catch (error) {
+      options.reportTrouble(walk.name, error);
+    }
+  }
+  return workedMs;
+}
 
 /** Looks at what changed last, when something has changed and it is time; resolves to how long that took. */
 function freshLooks(options: RoundsOptions): () => Promise<number> {

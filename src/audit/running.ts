@@ -12,8 +12,9 @@ import type { Walk } from './check.ts';
 import { auditActor } from './divergence.ts';
 import { onlyOne } from './only-one.ts';
 import { type RoundsState, walkRounds } from './rounds.ts';
+import type { Sample } from './sampling.ts';
 import { anchorsId, anchorsStream } from './streams.ts';
-import { type Recorder, type WalkState, walkOnce, type WalkStates } from './walking.ts';
+import { lookAtEntities, type Recorder, type WalkState, walkOnce, type WalkStates } from './walking.ts';
 
 export type RunningOptions = {
   /** Of the audit. */
@@ -43,6 +44,8 @@ export type Running = {
   ): Promise<FullAudit>;
   /** As told last by whichever process walks; null: nobody ever has. */
   rolling(): Promise<RollingAudit | null>;
+  /** Something was read here: what it was answered from is looked at. */
+  sample(sample: Sample): void;
   stop(): Promise<void>;
 };
 
@@ -70,6 +73,8 @@ export function startRunning(options: RunningOptions): Running {
   const reportTrouble = (walk: string, error: unknown): void =>
     logger.warn({ walk, err: error }, 'the audit could not look at something; it tries again');
   let slowSince: string | null = null;
+  let tellWalker: ((sample: Sample) => void) | null = null;
+  let hereNow: RoundsState | null = null;
 
   async function walkRolling(signal: AbortSignal): Promise<void> {
     const note = noting(database, ports, (error) => reportTrouble('rolling', error));
@@ -86,6 +91,7 @@ export function startRunning(options: RunningOptions): Running {
         {
           recorder,
           reportTrouble,
+          whenBegun: (tell) => (tellWalker = tell),
           onRounds(state) {
             note.put(state);
             tellWhetherInTime(state);
@@ -97,6 +103,7 @@ export function startRunning(options: RunningOptions): Running {
         signal,
       );
     } finally {
+      tellWalker = null;
       note.stop();
     }
   }
@@ -113,7 +120,6 @@ export function startRunning(options: RunningOptions): Running {
   }
 
   async function walkHere(): Promise<void> {
-    let noted: RoundsState | null = null;
     while (!stopping.signal.aborted && options.walksHere.length > 0) {
       try {
         await walkRounds(
@@ -123,9 +129,10 @@ export function startRunning(options: RunningOptions): Running {
             sharePercent: Math.min(hereSharePercentMax, sharePercent),
             periodMs,
             changes: async () => '',
+            samples: () => [],
           },
-          noted,
-          (state) => (noted = state),
+          hereNow,
+          (state) => (hereNow = state),
         );
       } catch (error) {
         reportTrouble('here', error);
@@ -164,6 +171,17 @@ export function startRunning(options: RunningOptions): Running {
     return rows[0] === undefined ? null : (JSON.parse(rows[0].state) as RollingAudit);
   }
 
+  async function rollingAndHere(): Promise<RollingAudit | null> {
+    const state = await rolling();
+    return state === null || hereNow === null ? state : { ...state, walks: { ...state.walks, ...hereNow.walks } };
+  }
+
+  /** The answer in memory, if it is still there. */
+  async function lookHere({ table, id }: Sample): Promise<void> {
+    const looking = { ...here(stopping.signal), checks: [], sharePercent: hereShareOfFull };
+    for (const walk of options.walksHere) await lookAtEntities(looking, walk, [`cache/${table.slice(0, -1)}/${id}`]);
+  }
+
   const lock = {
     database,
     name: lockName,
@@ -177,7 +195,12 @@ export function startRunning(options: RunningOptions): Running {
   };
   const underWay = sharePercent === 0 ? Promise.resolve() : begin();
   return {
-    rolling,
+    rolling: rollingAndHere,
+
+    sample(sample) {
+      tellWalker?.(sample);
+      lookHere(sample).catch((error: unknown) => reportTrouble('here', error));
+    },
 
     async full(checks, tell, signal) {
       const either = AbortSignal.any([signal, stopping.signal]);

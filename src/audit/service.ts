@@ -1,7 +1,7 @@
 /** Audit, put together: what is looked at, by whom, and where it is kept. It records in a log of its own. */
 import type { CommandServiceName, RunningService } from '#contracts/service.ts';
 import type { TakenAnchor } from '#contracts/audit.ts';
-import type { Route } from '#contracts/routes.ts';
+import type { QueryRoute, Route } from '#contracts/routes.ts';
 import type { CommandBus } from '#cqrs/command-bus.ts';
 import type { EventLog } from '#cqrs/event-log.ts';
 import type { Feed } from '#cqrs/feed.ts';
@@ -15,6 +15,7 @@ import type { Check } from './check.ts';
 import { auditRoutes, type AuditJobs, openByCheck } from './http.ts';
 import { createRecording } from './recording.ts';
 import { isLate, startRunning } from './running.ts';
+import { startSampling } from './sampling.ts';
 import { createWalks, type WalkParts } from './walks.ts';
 
 export const auditSchema = [...logSchemaFolders, new URL('./schema/', import.meta.url)];
@@ -52,6 +53,8 @@ export type AuditFigures = {
 export type Audit = RunningService & {
   readonly routes: readonly Route[];
   figures(): Promise<AuditFigures>;
+  /** A route that answers reads here; now and then what it has answered from is looked at. */
+  sampled(route: QueryRoute): QueryRoute;
 };
 
 const services = ['catalog', 'ordering', 'inventory', 'payments', 'audit'] as const;
@@ -100,6 +103,7 @@ export function startAudit(options: AuditOptions): Audit {
     ports,
     logger,
   });
+  const sampling = sharePercent === 0 ? null : startSampling(ports, (sample) => running.sample(sample));
   const alerts =
     options.alertUrl === undefined
       ? null
@@ -121,7 +125,9 @@ export function startAudit(options: AuditOptions): Audit {
       periodMs,
       ports,
     }),
+    sampled: (route) => sampling?.sampled(route) ?? route,
     async stop() {
+      sampling?.stop();
       await Promise.all([running.stop(), alerts?.stop()]);
     },
 
