@@ -5,7 +5,7 @@
  */
 import type { InventoryEvent } from '#contracts/inventory.ts';
 import type { PaymentEvent } from '#contracts/payments.ts';
-import type { CommandServiceName } from '#contracts/service.ts';
+import type { ShopServiceName } from '#contracts/service.ts';
 import type { Pieces } from '#contracts/values.ts';
 import { chainedHash, hashOfNothing } from '#cqrs/batch-hash.ts';
 import type { AnyStreamType } from '#cqrs/command-bus.ts';
@@ -31,7 +31,7 @@ export class Violation extends Error {
 }
 
 export type Happened = DomainEvent & {
-  readonly service: CommandServiceName;
+  readonly service: ShopServiceName;
   readonly id: string;
   readonly position: number;
   readonly stream: string;
@@ -45,7 +45,7 @@ type Charged = { captures: number; captured: number; refunded: number };
 
 /** What has happened so far, folded anew. */
 export type History = {
-  readonly events: Readonly<Record<CommandServiceName, Happened[]>>;
+  readonly events: Readonly<Record<ShopServiceName, Happened[]>>;
   readonly folded: ReadonlyMap<string, Folded>;
   readonly charges: ReadonlyMap<string, Charged>;
 };
@@ -97,10 +97,10 @@ const paymentArrows: Readonly<Record<string, readonly string[]>> = {
 
 /** Follows a world; throws a Violation at the commit that breaks something. */
 export class Auditor {
-  readonly events: Record<CommandServiceName, Happened[]> = { catalog: [], ordering: [], inventory: [], payments: [] };
+  readonly events: Record<ShopServiceName, Happened[]> = { catalog: [], ordering: [], inventory: [], payments: [] };
   readonly folded = new Map<string, Folded>();
   readonly charges = new Map<string, Charged>();
-  readonly #tables: Readonly<Record<CommandServiceName, LogTables>>;
+  readonly #tables: Readonly<Record<ShopServiceName, LogTables>>;
   #effects = new Set<string>();
   #stock = new Map<string, Level>();
   /** By order, what was asked for, added up per product. */
@@ -111,12 +111,12 @@ export class Auditor {
   /** The last status of each order, the last event of each payment. */
   #last = new Map<string, string>();
 
-  constructor(tables: Readonly<Record<CommandServiceName, LogTables>>) {
+  constructor(tables: Readonly<Record<ShopServiceName, LogTables>>) {
     this.#tables = tables;
   }
 
   /** What a commit has made visible in the log of `service`. Returns its events. */
-  committed(service: CommandServiceName, changes: Changes): Happened[] {
+  committed(service: ShopServiceName, changes: Changes): Happened[] {
     const happened = changes.events.map((row): Happened => ({
       service,
       id: `${service}-0-${row.position}`,
@@ -166,7 +166,7 @@ export class Auditor {
   }
 
   /** I2 and I17. */
-  #checkPlace(service: CommandServiceName, event: Happened, slot: number): void {
+  #checkPlace(service: ShopServiceName, event: Happened, slot: number): void {
     const { position, stream, version } = event;
     const expected = this.events[service].length + 1;
     if (position !== expected)
@@ -207,7 +207,7 @@ export class Auditor {
   }
 
   /** I4, and of I3 that no effect goes without its checkpoint. */
-  #checkEffect(service: CommandServiceName, { origin, type, stream }: Happened, changes: Changes): void {
+  #checkEffect(service: ShopServiceName, { origin, type, stream }: Happened, changes: Changes): void {
     const [, source] = /-of-([a-z]+)$/.exec(origin.actor) ?? [];
     if (source === undefined) return;
     const effect = `${origin.actor}: ${type} of ${stream} because of ${origin.causationId}`;
@@ -223,10 +223,10 @@ export class Auditor {
   }
 
   /** I3: checkpoints go forward, and no further than there is something. */
-  #checkCheckpoints(service: CommandServiceName, { moves }: Changes): void {
+  #checkCheckpoints(service: ShopServiceName, { moves }: Changes): void {
     for (const move of moves) {
       const { consumer, to: position } = move;
-      const source = consumer.slice(consumer.indexOf('-of-') + 4) as CommandServiceName;
+      const source = consumer.slice(consumer.indexOf('-of-') + 4) as ShopServiceName;
       const name = `${service} ${consumer}`;
       const before = this.#checkpoints.get(name) ?? 0;
       const { head } = this.#tables[source];
@@ -284,7 +284,7 @@ export class Auditor {
   }
 
   /** I21: what is stored is what the events make. */
-  #checkStates(service: CommandServiceName, changes: Changes): void {
+  #checkStates(service: ShopServiceName, changes: Changes): void {
     const written = new Set(changes.streams.keys());
     for (const { stream } of changes.events) {
       if (!written.has(stream)) throw new Violation('I21', `${service}: ${stream} moves on, and its state does not`);
@@ -321,7 +321,7 @@ function stockMovedBy(event: DomainEvent): readonly Pieces[] {
  * I20, while the world runs: nothing of a service that no fault has touched is left over when its time has
  * come. `now` is that of its slowest clock (RFC 3339), with some grace.
  */
-export function checkOverdue(auditor: Auditor, service: CommandServiceName, now: string): void {
+export function checkOverdue(auditor: Auditor, service: ShopServiceName, now: string): void {
   for (const [stream, { state }] of auditor.folded) {
     const { status, deadline, expiresAt, dueAt } = state as Record<string, string | null>;
     const waits =
@@ -337,7 +337,7 @@ export function checkOverdue(auditor: Auditor, service: CommandServiceName, now:
 }
 
 /** Whether everything that was begun has ended: nothing is open, nothing waits for its time. */
-export function isAtRest(auditor: Auditor, tables: Readonly<Record<CommandServiceName, LogTables>>): boolean {
+export function isAtRest(auditor: Auditor, tables: Readonly<Record<ShopServiceName, LogTables>>): boolean {
   if (commandServices.some((service) => tables[service].due.size > 0)) return false;
   for (const [stream, { state }] of auditor.folded) {
     if (!stream.startsWith('order-')) continue;
@@ -351,7 +351,7 @@ export function isAtRest(auditor: Auditor, tables: Readonly<Record<CommandServic
 }
 
 /** I9 and I20, of a world that should be at rest. */
-export function checkEndings(auditor: Auditor, tables: Readonly<Record<CommandServiceName, LogTables>>): void {
+export function checkEndings(auditor: Auditor, tables: Readonly<Record<ShopServiceName, LogTables>>): void {
   for (const service of commandServices) {
     for (const [stream, dueAt] of tables[service].due) {
       throw new Violation('I20', `${service}: ${stream} still waits for ${dueAt}`);
@@ -384,7 +384,7 @@ export function checkEndings(auditor: Auditor, tables: Readonly<Record<CommandSe
 }
 
 /** I18, recomputed from what is stored. */
-export function checkChain(service: CommandServiceName, { events, batches, head, hash }: LogTables): void {
+export function checkChain(service: ShopServiceName, { events, batches, head, hash }: LogTables): void {
   let end = 0;
   let chained = hashOfNothing;
   for (const batch of batches) {

@@ -1,5 +1,5 @@
 /** Somebody who looks after parked messages: has them tried again, gives up what nobody can take, pauses consumers. */
-import type { CommandServiceName } from '#contracts/service.ts';
+import type { ShopServiceName } from '#contracts/service.ts';
 import type { ParkedMessages } from '#cqrs/parked-messages.ts';
 import { postgresParkedMessages } from '#cqrs/postgres-parked-messages.ts';
 import { sleep, timeNow } from '#platform/ports.ts';
@@ -14,7 +14,7 @@ export class Operator {
   readonly #of: Surroundings;
   readonly #process: Incarnation;
   /** What is being done, by service. */
-  readonly #doing = new Map<CommandServiceName, Promise<unknown>>();
+  readonly #doing = new Map<ShopServiceName, Promise<unknown>>();
 
   constructor(surroundings: Surroundings) {
     this.#of = surroundings;
@@ -28,7 +28,7 @@ export class Operator {
     this.#process.ports.after(lookAfterEveryMs, () => this.lookAfterAll());
   }
 
-  setPause(service: CommandServiceName, consumer: string, paused: boolean): void {
+  setPause(service: ShopServiceName, consumer: string, paused: boolean): void {
     this.#operate(service, (parked, decision) => parked.setPause(consumer, paused, decision));
   }
 
@@ -36,7 +36,7 @@ export class Operator {
     void this.#of.readSide.rows.parked.retry({}, { by: 'operator', at: timeNow(this.#process.ports) });
   }
 
-  retryParked(service: CommandServiceName): void {
+  retryParked(service: ShopServiceName): void {
     const { tables } = this.#of.servers[service];
     const letters = [...tables.parked.values()].filter(({ state }) => state === 'parked');
     // An order that was never held may be given up: it fails by its deadline, and its end finds nothing.
@@ -52,7 +52,7 @@ export class Operator {
 
   /** An operator does something about parked messages: one thing after the other, each until the database answers. */
   #operate(
-    service: CommandServiceName,
+    service: ShopServiceName,
     act: (parked: ParkedMessages, decision: { by: string; at: string }) => Promise<unknown>,
   ): void {
     const { ports } = this.#process;

@@ -1,9 +1,9 @@
 /** What happens in the world of a seed, decided beforehand, so that a failure can be made smaller piece by piece. */
-import type { CommandServiceName } from '#contracts/service.ts';
+import type { ShopServiceName } from '#contracts/service.ts';
 import { type Random, seededRandom } from './random.ts';
 import type { Stage } from './simulated-postgres.ts';
 
-export type Role = CommandServiceName | 'queries';
+export type Role = ShopServiceName | 'queries';
 
 export const commandServices = ['catalog', 'ordering', 'inventory', 'payments'] as const;
 
@@ -67,14 +67,14 @@ export type Fault = Lasting &
     | { readonly kind: 'pause'; readonly process: string }
     /** Stopped and taken for dead: another one is started in its place, and then it goes on. */
     | { readonly kind: 'replace'; readonly process: string }
-    | { readonly kind: 'database-down'; readonly service: CommandServiceName }
-    | { readonly kind: 'database-restart'; readonly service: CommandServiceName }
-    | { readonly kind: 'connections-cut'; readonly service: CommandServiceName }
-    | { readonly kind: 'database-slow'; readonly service: CommandServiceName; readonly slowMs: number }
-    | { readonly kind: 'database-stalls'; readonly service: CommandServiceName; readonly stallMs: number }
-    | { readonly kind: 'answers-lost'; readonly service: CommandServiceName; readonly probability: number }
-    | { readonly kind: 'bus-down'; readonly service: CommandServiceName }
-    | { readonly kind: 'bus-storm'; readonly service: CommandServiceName }
+    | { readonly kind: 'database-down'; readonly service: ShopServiceName }
+    | { readonly kind: 'database-restart'; readonly service: ShopServiceName }
+    | { readonly kind: 'connections-cut'; readonly service: ShopServiceName }
+    | { readonly kind: 'database-slow'; readonly service: ShopServiceName; readonly slowMs: number }
+    | { readonly kind: 'database-stalls'; readonly service: ShopServiceName; readonly stallMs: number }
+    | { readonly kind: 'answers-lost'; readonly service: ShopServiceName; readonly probability: number }
+    | { readonly kind: 'bus-down'; readonly service: ShopServiceName }
+    | { readonly kind: 'bus-storm'; readonly service: ShopServiceName }
     | { readonly kind: 'provider-down' }
     | { readonly kind: 'provider-slow'; readonly slowMs: number }
     | { readonly kind: 'provider-failing'; readonly probability: number }
@@ -85,7 +85,7 @@ export type Fault = Lasting &
     | { readonly kind: 'poison'; readonly service: Role; readonly stream: string }
     /** The process is replaced by one of an older version, which does not know a type of event. */
     | { readonly kind: 'older-version'; readonly process: string; readonly type: string }
-    | { readonly kind: 'consumer-paused'; readonly service: CommandServiceName; readonly consumer: string }
+    | { readonly kind: 'consumer-paused'; readonly service: ShopServiceName; readonly consumer: string }
     | { readonly kind: 'read-database-down' }
     | { readonly kind: 'read-answers-lost'; readonly probability: number }
   );
@@ -111,7 +111,7 @@ export function planOf(seed: number): Plan {
 }
 
 /** Those services that no fault of the plan touches: neither their processes nor their databases. */
-export function undisturbed({ setting, faults }: Pick<Plan, 'setting' | 'faults'>): CommandServiceName[] {
+export function undisturbed({ setting, faults }: Pick<Plan, 'setting' | 'faults'>): ShopServiceName[] {
   return commandServices.filter((service) =>
     faults.every((fault) => {
       if ('process' in fault) return !setting.processes[fault.process]!.includes(service);

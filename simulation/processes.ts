@@ -1,6 +1,6 @@
 /** The processes of a world: where they run, how they start, and how they are killed. */
 import { publishedEvents } from '#contracts/event-types.ts';
-import type { CommandServiceName, Service, ServiceParts } from '#contracts/service.ts';
+import type { ShopServiceName, Service, ServiceParts } from '#contracts/service.ts';
 import { createCommandBus } from '#cqrs/command-bus.ts';
 import type { Consumer } from '#cqrs/consumer.ts';
 import { EngineError } from '#cqrs/errors.ts';
@@ -45,7 +45,7 @@ export type Post = {
 };
 export type Life = {
   readonly process: Incarnation;
-  readonly feeds: Map<CommandServiceName, Feed & { heard(head: number): void }>;
+  readonly feeds: Map<ShopServiceName, Feed & { heard(head: number): void }>;
   readonly consumers: Consumer[];
   readonly readSide: Consumer[];
   /** Whether all that it carries runs. */
@@ -126,7 +126,7 @@ export class Processes {
   }
 
   /** A log has grown: processes elsewhere hear of it, or not. */
-  grown(service: CommandServiceName): void {
+  grown(service: ShopServiceName): void {
     const { servers, random } = this.#of;
     const { head } = servers[service].tables;
     for (const { process, feeds } of this.lives()) {
@@ -151,7 +151,7 @@ export class Processes {
       if (post.running === null) return false;
       if (!post.running.started) return false;
       for (const consumer of post.running.consumers) {
-        const service = serviceOf(consumer.source) as CommandServiceName;
+        const service = serviceOf(consumer.source) as ShopServiceName;
         if (consumer.progress.position < this.#of.servers[service].tables.head || consumer.parked() > 0) return false;
       }
     }
@@ -163,7 +163,7 @@ export class Processes {
     const { ports } = process;
     const { setting } = this.#of.plan;
     const services = commandServices.filter((service) => post.services.includes(service));
-    const logs = new Map<CommandServiceName, EventLog>();
+    const logs = new Map<ShopServiceName, EventLog>();
     for (const service of services) {
       const database = this.#of.servers[service].databaseFor(process);
       const { appendTimeoutMs } = setting;
@@ -173,8 +173,8 @@ export class Processes {
         await openPostgresLog({ database, source: `${service}.0`, eventTypes, appendTimeoutMs, ports }),
       );
     }
-    const feeds = new Map<CommandServiceName, Feed>();
-    const feedOf = (service: CommandServiceName): Feed => {
+    const feeds = new Map<ShopServiceName, Feed>();
+    const feedOf = (service: ShopServiceName): Feed => {
       const known = feeds.get(service);
       if (known !== undefined) return known;
       const log = logs.get(service);
@@ -193,7 +193,8 @@ export class Processes {
         }),
         ports,
         feedOf,
-        headOf: (other) => postgresLogReader(this.#of.servers[other].databaseFor(process), `${other}.0`).head(),
+        headOf: (other) =>
+          postgresLogReader(this.#of.servers[other as ShopServiceName].databaseFor(process), `${other}.0`).head(),
         reportTrouble: (who, error) => this.#trouble(process, who, error),
       };
       const { routes, consumers } = this.#startService(service, parts, process);
@@ -204,7 +205,7 @@ export class Processes {
     life.started = true;
   }
 
-  #startService(name: CommandServiceName, parts: ServiceParts, process: Incarnation): Service {
+  #startService(name: ShopServiceName, parts: ServiceParts, process: Incarnation): Service {
     const { setting } = this.#of.plan;
     switch (name) {
       case 'catalog':
@@ -223,7 +224,7 @@ export class Processes {
     }
   }
 
-  #startReadSide({ process, consumers, readSide }: Life, feedOf: (service: CommandServiceName) => Feed): void {
+  #startReadSide({ process, consumers, readSide }: Life, feedOf: (service: ShopServiceName) => Feed): void {
     const { ports } = process;
     const store = simulatedReadStore({
       process,
@@ -272,7 +273,7 @@ export class Processes {
     };
   }
 
-  #busFeedOf(service: CommandServiceName, life: Life, unknownType: string | null): Feed {
+  #busFeedOf(service: ShopServiceName, life: Life, unknownType: string | null): Feed {
     const database = this.#of.servers[service].databaseFor(life.process);
     const feed = busFeed({
       process: life.process,
@@ -320,7 +321,7 @@ export class Processes {
 const eventTypes = new Map<string, EventTypes>();
 
 /** The registry of a service's events; of an older version that does not know `unknownType` yet, where one is given. */
-function eventTypesOf(service: CommandServiceName, unknownType: string | null = null): EventTypes {
+function eventTypesOf(service: ShopServiceName, unknownType: string | null = null): EventTypes {
   const name = `${service} ${unknownType}`;
   const known = eventTypes.get(name);
   if (known !== undefined) return known;

@@ -1,5 +1,5 @@
 /** What the processes of a world stand on, and share. */
-import type { CommandServiceName } from '#contracts/service.ts';
+import type { ShopServiceName } from '#contracts/service.ts';
 import { memoryReadStore, type MemoryReadStore } from '#cqrs/memory-read-store.ts';
 import type { BusWeather } from './bus-feed.ts';
 import { Counters } from './counters.ts';
@@ -11,7 +11,7 @@ import { Scheduler } from './scheduler.ts';
 import { SimulatedServer, type Stage, type Weather } from './simulated-postgres.ts';
 import { type LedgerEntry, SimulatedProvider } from './simulated-provider.ts';
 
-export type ByService<T> = Readonly<Record<CommandServiceName, T>>;
+export type ByService<T> = Readonly<Record<ShopServiceName, T>>;
 
 export type ReadSide = {
   readonly rows: MemoryReadStore;
@@ -39,7 +39,7 @@ export type Surroundings = {
 
 /** What is told of as it happens. */
 export type Witness = {
-  committed(service: CommandServiceName, changes: Changes, by: string): void;
+  committed(service: ShopServiceName, changes: Changes, by: string): void;
   entered(entry: LedgerEntry): void;
   /** The provider is asked to charge an order. */
   charging(orderId: string): void;
@@ -94,7 +94,7 @@ export function surroundingsOf(plan: Plan, tell: ((line: string) => void) | unde
   };
 }
 
-const eachService = <T>(make: (service: CommandServiceName) => T): ByService<T> => ({
+const eachService = <T>(make: (service: ShopServiceName) => T): ByService<T> => ({
   catalog: make('catalog'),
   ordering: make('ordering'),
   inventory: make('inventory'),

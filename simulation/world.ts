@@ -3,7 +3,7 @@
  * over simulated databases, bus, provider and clients, under one scheduler. Faults strike, are mended,
  * and what must hold is checked.
  */
-import type { CommandServiceName } from '#contracts/service.ts';
+import type { ShopServiceName } from '#contracts/service.ts';
 import { entityOf } from '#cqrs/event-log.ts';
 import { reachAll } from '#cqrs/progress.ts';
 import { Auditor, checkChain, checkEndings, checkOverdue, type Happened, isAtRest, Violation } from './checks.ts';
@@ -204,7 +204,7 @@ class World {
     }
   }
 
-  #committed(service: CommandServiceName, changes: Changes, by: string): void {
+  #committed(service: ShopServiceName, changes: Changes, by: string): void {
     this.#check(() => {
       for (const event of this.#auditor.committed(service, changes)) {
         this.#of.scheduler.witness(`${event.id} ${event.type} ${event.stream}`);

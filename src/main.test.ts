@@ -96,7 +96,7 @@ test('all services can be served on databases that exist', async (t) => {
   const env: Record<string, string> = { TWOFOLD_PORT: '0', TWOFOLD_DATA_DIR: join(dataDir, 'served') };
   for (const owner of databaseOwners) env[databaseUrlName(owner)] = await testDatabaseUrl(t);
   const child = launch(['serve', ...databaseOwners, 'sandbox'], env);
-  const address = await printed(child, /serves catalog, ordering, inventory, payments, queries at (\S+)/);
+  const address = await printed(child, /serves catalog, ordering, inventory, payments, audit, queries at (\S+)/);
   assert.equal((await fetch(`${address}/readyz`)).status, 200);
   assert.equal((await stop({ child }, 'SIGTERM')).code, 0);
 });
@@ -147,7 +147,7 @@ for (const [args, env, message] of [
   });
 }
 
-for (const command of [[], ['up'], ['serve'], ['token'], ['import']]) {
+for (const command of [[], ['up'], ['serve'], ['token'], ['import'], ['audit'], ['divergences'], ['resolve']]) {
   test(`\`twofold ${[...command, '--help'].join(' ')}\` shows examples`, async () => {
     const { code, output } = await ended(launch([...command, '--help']));
     assert.match(output, /Examples:\n.*twofold/);

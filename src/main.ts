@@ -55,6 +55,7 @@ Examples:
   twofold token --role operator --sub me a token to call with, once a key is configured
   twofold import orders.csv.gz           real invoices as orders
   twofold rebuild orders                 a read model of a running system, anew from its events
+  twofold audit                          does anything diverge in a running system?
   twofold backup backups/monday          everything there is, while it runs
   twofold restore backups/monday         and back, into an empty data folder
 
@@ -90,7 +91,8 @@ Ctrl-C stops everything; the next start finds all data.`,
       'after',
       `
 Each service needs the URL of its own database, and of those whose events it reads:
-  DATABASE_URL_CATALOG, DATABASE_URL_ORDERING, DATABASE_URL_INVENTORY, DATABASE_URL_PAYMENTS, DATABASE_URL_QUERIES
+  DATABASE_URL_CATALOG, DATABASE_URL_ORDERING, DATABASE_URL_INVENTORY, DATABASE_URL_PAYMENTS, DATABASE_URL_AUDIT,
+  DATABASE_URL_QUERIES; audit needs all of them.
 
 Examples:
   twofold serve catalog ordering inventory payments
@@ -116,6 +118,7 @@ Examples:
   if (!['up', 'serve', 'token'].includes(argv[2] ?? '')) {
     program.addCommand((await import('./import/command.ts')).importCommand());
     program.addCommand((await import('./operator/rebuild-command.ts')).rebuildCommand());
+    for (const one of (await import('./operator/audit-command.ts')).auditCommands()) program.addCommand(one);
     const { backupCommands } = await import('./backup/command.ts');
     const { movedByOthers } = await import('./service-map.ts');
     for (const command of backupCommands(program.version()!, movedByOthers)) program.addCommand(command);
@@ -196,7 +199,7 @@ async function up(overrides: SettingsOverrides): Promise<void> {
         task: async () => void (providerUrl = await startSandbox(settings, logger, house)),
       },
       {
-        title: 'Catalog, ordering, inventory, payments and queries',
+        title: 'Catalog, ordering, inventory, payments, audit and queries',
         task: async () => {
           demo = await openDemoData(settings, databaseUrl('catalog'));
           const { startSystem } = await systemModule;
@@ -255,10 +258,8 @@ async function serve(services: string[], overrides: SettingsOverrides): Promise<
       if (owners.length === 0) return reportReady(sandbox.url);
     }
     const { startSystem } = await import('./system.ts');
-    const { listensTo } = await import('./service-map.ts');
-    const needed = databaseOwners.filter((owner) =>
-      owners.some((one) => one === owner || (listensTo[one] as readonly string[]).includes(owner)),
-    );
+    const { databasesOf } = await import('./service-map.ts');
+    const needed = databasesOf(owners);
     const missing = needed.filter((owner) => settings.databaseUrls[owner] === undefined);
     if (missing.length > 0) {
       throw new WrongUse(

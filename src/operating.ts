@@ -1,5 +1,5 @@
 /** What operators are offered of the system that runs here: figures, dead letters, rebuilds, and whether it is ready. */
-import type { CommandServiceName, Service } from '#contracts/service.ts';
+import type { CommandServiceName, RunningService } from '#contracts/service.ts';
 import type { Route } from '#contracts/routes.ts';
 import type { CommandBus } from '#cqrs/command-bus.ts';
 import type { Consumer } from '#cqrs/consumer.ts';
@@ -9,24 +9,27 @@ import type { LiveStreams } from '#gateway/live-streams.ts';
 import type { RequestFigures } from '#gateway/request-figures.ts';
 import { deadLetterRoutes, type DeadLettersOptions } from '#operations/dead-letters.ts';
 import type { Freshness } from '#operations/freshness.ts';
-import { createJobs, jobRoute } from '#operations/jobs.ts';
+import { createJobs, jobRoute, type Jobs } from '#operations/jobs.ts';
 import { createMetrics } from '#operations/metrics.ts';
 import { createRebuilds } from '#operations/rebuilds.ts';
 import { createTopology, type RunningPart } from '#operations/topology.ts';
 import { sleep, systemPorts } from '#platform/ports.ts';
 import type { Database } from '#platform/postgres.ts';
 import { type ReadModels, rebuildInProcess } from '#services/queries/service.ts';
+import type { Auditing } from './auditing.ts';
 import { listensTo, type ServiceName, sourceOf } from './service-map.ts';
 import type { SystemOptions } from './system.ts';
 
 type OperatingOptions = {
   readonly system: SystemOptions;
   readonly databases: ReadonlyMap<ServiceName, Database>;
-  readonly running: ReadonlyMap<CommandServiceName, Service>;
+  readonly running: ReadonlyMap<CommandServiceName, RunningService>;
   readonly buses: ReadonlyMap<CommandServiceName, CommandBus>;
   /** Null: the query service does not run here. */
   readonly readModels: ReadModels | null;
   readonly readSide: readonly Consumer[];
+  /** Null: the audit does not run here. */
+  readonly audit: Auditing | null;
   readonly freshness: Freshness;
   readonly figures: RequestFigures;
   readonly liveStreams: LiveStreams;
@@ -48,7 +51,7 @@ const beginTimeoutMs = 3_000;
 
 /** Begins at once to bring read models up to date that an older version of this program has made. */
 export function startOperating(options: OperatingOptions): Operating {
-  const { databases, running, buses, readModels, readSide, freshness, figures, liveStreams } = options;
+  const { system, databases, running, buses, readModels, readSide, audit, freshness, figures, liveStreams } = options;
   const services = [...running.values()];
   const consumers = [...services.flatMap((service) => service.consumers), ...readSide];
   /** For their checkpoints. */
@@ -62,6 +65,7 @@ export function startOperating(options: OperatingOptions): Operating {
     requests: figures,
     freshness,
     liveStreams: () => liveStreams.statistics(),
+    audit: audit === null ? null : () => audit.figures(),
   });
   const topology = createTopology({
     ports: systemPorts,
@@ -70,8 +74,14 @@ export function startOperating(options: OperatingOptions): Operating {
     reads: () => ({ answered: readsAnswered(figures), waiting: figures.waiting }),
   });
   const rebuilds = readModels === null ? null : startRebuilds(options, readModels);
+  const jobs = [rebuilds, audit].flatMap((one) => one?.jobs ?? []);
   return {
-    routes: [...deadLetterRoutes(parkedIn(databases, consumers)), topology.route, ...(rebuilds?.routes ?? [])],
+    routes: [
+      ...deadLetterRoutes(parkedIn(system.services, databases, consumers)),
+      topology.route,
+      ...(rebuilds?.routes ?? []),
+      ...(jobs.length === 0 ? [] : [jobRoute(jobs)]),
+    ],
     async begun() {
       const late = new AbortController();
       await Promise.race([
@@ -112,7 +122,7 @@ const readsAnswered = (figures: RequestFigures): number =>
 function startRebuilds(
   { system, databases, readSide, reportTrouble }: OperatingOptions,
   { projections }: ReadModels,
-): Pick<Operating, 'routes' | 'stop'> {
+): Pick<Operating, 'routes' | 'stop'> & { readonly jobs: Jobs } {
   const database = databases.get('queries')!;
   const jobs = createJobs(database, {
     ports: systemPorts,
@@ -144,7 +154,8 @@ function startRebuilds(
     .bringUpToDate(stopping.signal)
     .catch((error: unknown) => reportTrouble('read models', error));
   return {
-    routes: [...rebuilds.routes, jobRoute(jobs)],
+    routes: rebuilds.routes,
+    jobs,
     async stop() {
       stopping.abort();
       await Promise.all([jobs.stop(), upToDate]);
@@ -152,11 +163,16 @@ function startRebuilds(
   };
 }
 
-/** The parked messages of all databases that are open here, and of their consumers those that run here. */
-function parkedIn(databases: ReadonlyMap<ServiceName, Database>, consumers: readonly Consumer[]): DeadLettersOptions {
-  const stores = new Map([...databases].map(([name, database]) => [name, postgresParkedMessages(database)]));
+/** The parked messages of the services that run here and of those whose events they hear, and of their consumers those here. */
+function parkedIn(
+  services: readonly ServiceName[],
+  databases: ReadonlyMap<ServiceName, Database>,
+  consumers: readonly Consumer[],
+): DeadLettersOptions {
+  const near = new Set(services.flatMap((service) => [service, ...listensTo[service]]));
+  const stores = new Map([...near].map((name) => [name, postgresParkedMessages(databases.get(name)!)]));
   const owners = new Map(
-    [...databases.keys()].flatMap((owner) =>
+    [...near].flatMap((owner) =>
       listensTo[owner].map((source) => [
         owner === 'queries' ? `projections-of-${sourceOf(source)}` : `${owner}-of-${source}`,
         owner,

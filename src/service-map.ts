@@ -3,11 +3,11 @@ import { publishedEvents } from '#contracts/event-types.ts';
 import type { CommandServiceName } from '#contracts/service.ts';
 import { serviceOf } from '#cqrs/event-log.ts';
 import { createEventTypes, type EventTypes } from '#cqrs/event-types.ts';
-import type { DatabaseOwner } from '#platform/settings.ts';
+import { type DatabaseOwner, databaseOwners } from '#platform/settings.ts';
 
 export type ServiceName = DatabaseOwner;
 
-export const commandServices = ['catalog', 'ordering', 'inventory', 'payments'] as const;
+export const commandServices = ['catalog', 'ordering', 'inventory', 'payments', 'audit'] as const;
 /** One shard per service, for now: its number is part of every position that leaves the service. */
 export const sourceOf = (service: CommandServiceName): string => `${service}.0`;
 export const writerOf = (source: string): CommandServiceName => serviceOf(source) as CommandServiceName;
@@ -18,14 +18,22 @@ export const listensTo: Readonly<Record<ServiceName, readonly CommandServiceName
   ordering: ['catalog', 'inventory', 'payments'],
   inventory: ['catalog', 'ordering'],
   payments: ['ordering'],
-  queries: ['catalog', 'ordering', 'inventory', 'payments'],
+  audit: [],
+  queries: ['catalog', 'ordering', 'inventory', 'payments', 'audit'],
 };
+
+/** Whose databases some services need: their own, those that they listen to, and the audit all there are. */
+export const databasesOf = (services: readonly ServiceName[]): readonly ServiceName[] =>
+  databaseOwners.filter((owner) =>
+    services.some((one) => one === owner || one === 'audit' || (listensTo[one] as readonly string[]).includes(owner)),
+  );
 
 export const eventTypesOf: Readonly<Record<CommandServiceName, EventTypes>> = {
   catalog: createEventTypes(publishedEvents.catalog),
   ordering: createEventTypes(publishedEvents.ordering),
   inventory: createEventTypes(publishedEvents.inventory),
   payments: createEventTypes(publishedEvents.payments),
+  audit: createEventTypes(publishedEvents.audit),
 };
 
 /** Types of streams whose versions count events of other streams, too. */

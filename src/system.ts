@@ -2,8 +2,9 @@
  * The system, put together: opens databases and logs, starts the services that this process carries,
  * and mounts their routes on the gateway. Which services these are is a setting; no service knows.
  */
+import { auditSchema } from '#audit/service.ts';
 import type { Route } from '#contracts/routes.ts';
-import type { CommandServiceName, Service, ServiceParts } from '#contracts/service.ts';
+import type { CommandServiceName, RunningService, Service, ServiceParts, ShopServiceName } from '#contracts/service.ts';
 import { type CommandBus, createCommandBus } from '#cqrs/command-bus.ts';
 import type { Consumer } from '#cqrs/consumer.ts';
 import type { Positions } from '#cqrs/consistency-token.ts';
@@ -37,8 +38,17 @@ import {
   type ReadSide,
 } from '#services/queries/service.ts';
 import { seedDemoData } from './demo-data.ts';
+import { startAuditing } from './auditing.ts';
 import { startOperating } from './operating.ts';
-import { commandServices, eventTypesOf, listensTo, type ServiceName, sourceOf, writerOf } from './service-map.ts';
+import {
+  commandServices,
+  databasesOf,
+  eventTypesOf,
+  listensTo,
+  type ServiceName,
+  sourceOf,
+  writerOf,
+} from './service-map.ts';
 
 export type SystemOptions = {
   readonly services: readonly ServiceName[];
@@ -62,10 +72,15 @@ const schemas: Readonly<Record<ServiceName, readonly URL[]>> = {
   ordering: orderingSchema,
   inventory: inventorySchema,
   payments: paymentsSchema,
+  audit: auditSchema,
   queries: [checkpointSchemaFolder, queriesSchema],
 };
 
 const requestsUnderWayMax = 20_000;
+/** Each consumer elsewhere may keep one connection to listen on. */
+const connectionsMax = 8;
+/** That of the audit, and those that only the audit asks. */
+const quietConnectionsMax = 4;
 const readConnectionsMax = 6;
 /** Calls to the payment provider under way at once. */
 const providerCallsMax = 256;
@@ -99,9 +114,11 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
     const feedOf = feeds(databases, logs, stops);
     const headOf = (other: CommandServiceName): Promise<number> =>
       (logs.get(other) ?? postgresLogReader(databases.get(other)!, sourceOf(other))).head();
-    const running = new Map<CommandServiceName, Service>();
+    const running = new Map<CommandServiceName, RunningService>();
+    const routes: Route[] = [];
 
     for (const [name, log] of logs) {
+      if (name === 'audit') continue;
       const parts: ServiceParts = {
         log,
         bus: buses.get(name)!,
@@ -112,9 +129,10 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
       };
       const service = startService(name, parts, options);
       running.set(name, service);
+      routes.push(...service.routes);
       stops.push(async () => {
         await Promise.all([service.timers?.stop(), ...service.consumers.map((consumer) => consumer.stop())]);
-        service.stop?.();
+        await service.stop?.();
       });
     }
 
@@ -127,6 +145,16 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
         ? []
         : startReadSide(readModels, postgresReadStore(databases.get('queries')!), feedOf, freshness, reportTrouble);
     stops.push(() => Promise.all(readSide.map((consumer) => consumer.stop())));
+    const log = logs.get('audit');
+    const audit =
+      log === undefined
+        ? null
+        : startAuditing({ system: options, databases, log, buses, feedOf, readModels, readSide });
+    if (audit !== null) {
+      running.set('audit', audit);
+      routes.push(...audit.routes);
+      stops.push(() => audit.stop?.());
+    }
     stops.push(forgetOldKeys(databases, logs, settings.idempotencyRetentionHours, reportTrouble));
 
     const shown = whatIsShown(readSide);
@@ -152,18 +180,15 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
       buses,
       readModels,
       readSide,
+      audit,
       freshness,
       figures,
       liveStreams,
       reportTrouble,
     });
     stops.push(() => operating.stop());
-    const routes: Route[] = [
-      ...[...running.values()].flatMap((service) => service.routes),
-      ...(readModels?.routes(shown) ?? []),
-      ...(live?.routes ?? []),
-      ...operating.routes,
-    ];
+    const reads = readModels?.routes(shown) ?? [];
+    routes.push(...reads.map((route) => audit?.sampled(route) ?? route), ...(live?.routes ?? []), ...operating.routes);
     await operating.begun();
     const gateway = await startGateway({
       routes,
@@ -193,13 +218,13 @@ async function openDatabases(
   stops: (() => Promise<unknown> | void)[],
 ): Promise<Map<ServiceName, Database>> {
   const { services } = options;
-  const wanted = new Set(services.flatMap((service) => [service, ...listensTo[service]]));
   const databases = new Map<ServiceName, Database>();
-  for (const name of wanted) {
+  const isBusy = (name: ServiceName): boolean =>
+    name !== 'audit' && services.some((one) => one === name || (listensTo[one] as readonly string[]).includes(name));
+  for (const name of databasesOf(services)) {
     const database = openDatabase(options.databaseUrl(name), {
       applicationName: `twofold ${name}`,
-      // Each consumer elsewhere may keep one connection to listen on.
-      poolMax: 8,
+      poolMax: isBusy(name) ? connectionsMax : quietConnectionsMax,
       ...(name === 'queries' ? readStoreOptions : {}),
     });
     databases.set(name, database);
@@ -248,11 +273,7 @@ function feeds(
   };
 }
 
-function startService(
-  name: CommandServiceName,
-  parts: ServiceParts,
-  { settings, providerUrl }: SystemOptions,
-): Service {
+function startService(name: ShopServiceName, parts: ServiceParts, { settings, providerUrl }: SystemOptions): Service {
   switch (name) {
     case 'catalog':
       return startCatalog(parts);

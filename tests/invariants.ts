@@ -23,6 +23,7 @@ import type { Order } from '#services/ordering/order.ts';
 import { customerStream, offerStream, orderStream } from '#services/ordering/streams.ts';
 import type { Payment } from '#services/payments/payment.ts';
 import { paymentStream } from '#services/payments/streams.ts';
+import { anchorsStream, divergenceStream } from '#audit/streams.ts';
 import type { DatabaseUrls } from './running-program.ts';
 import { until } from './shop-client.ts';
 
@@ -119,7 +120,7 @@ async function restOf(databases: Readonly<Record<DatabaseOwner, Sql>>): Promise<
 const reads = (consumer: string, owner: string): boolean =>
   consumer.endsWith(`-of-${owner}`) || consumer.endsWith(`-of-${owner}.0`);
 
-const logOwners = ['catalog', 'ordering', 'inventory', 'payments'] as const;
+const logOwners = ['catalog', 'ordering', 'inventory', 'payments', 'audit'] as const;
 
 type Row = Readonly<Record<string, unknown>>;
 type StoredEvent = DomainEvent & {
@@ -167,6 +168,7 @@ const tablesOf: Readonly<Record<DatabaseOwner, readonly string[]>> = {
   ordering: ['customers', 'products', 'orders', 'order_lines', 'checkpoints', 'parked_messages'],
   inventory: ['stock', 'reservations', 'checkpoints', 'parked_messages'],
   payments: ['payments', 'checkpoints', 'parked_messages'],
+  audit: ['checkpoints', 'parked_messages'],
   queries: [
     'orders',
     'open_orders',
@@ -264,6 +266,8 @@ const streamTypes = new Map<string, AnyStreamType>(
     stockStream,
     reservationStream,
     paymentStream,
+    divergenceStream,
+    anchorsStream,
   ].map((type: AnyStreamType) => [type.name, type]),
 );
 

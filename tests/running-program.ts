@@ -66,7 +66,7 @@ export type TestProcess = {
   kill(signal: NodeJS.Signals): void;
 };
 
-/** `twofold <args>`, once its output has `ready`. Still running at the end, it is told to stop. Rejects with EndedEarly. */
+/** `twofold <args>` without the rolling audit, once its output has `ready`. Still running at the end, it is told to stop. Rejects with EndedEarly. */
 export async function startTestProcess(
   ending: Ending,
   args: readonly string[],
@@ -75,7 +75,7 @@ export async function startTestProcess(
 ): Promise<TestProcess> {
   const child = spawn(process.execPath, ['src/main.ts', ...args], {
     cwd: project,
-    env: { ...process.env, TWOFOLD_LOG_LEVEL: 'warn', ...env },
+    env: { ...process.env, TWOFOLD_LOG_LEVEL: 'warn', TWOFOLD_AUDIT_SHARE_PERCENT: '0', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   // By then its output is complete.

@@ -32,7 +32,8 @@ export async function startTestSystem(t: TestContext, options: TestSystemOptions
     services,
     databaseUrl: (owner) => databaseUrls[owner],
     providerUrl,
-    settings: { ...loadSettings({}), port: 0, ...options.settings },
+    // The rolling audit only where it is what is tested.
+    settings: { ...loadSettings({}), port: 0, auditSharePercent: 0, ...options.settings },
     logger: createLogger('error'),
   });
   t.after(() => system.stop());

@@ -4,6 +4,7 @@
  * (docs/event-versions.md). `npm run check:events` says when one is needed.
  */
 import type { EventDeclarations } from '#cqrs/event-types.ts';
+import { auditEvents } from './audit.ts';
 import { catalogEvents } from './catalog.ts';
 import { inventoryEvents } from './inventory.ts';
 import { orderingEvents } from './ordering.ts';
@@ -15,4 +16,5 @@ export const publishedEvents: Readonly<Record<CommandServiceName, EventDeclarati
   ordering: { newest: orderingEvents, older: {} },
   inventory: { newest: inventoryEvents, older: {} },
   payments: { newest: paymentEvents, older: {} },
+  audit: { newest: auditEvents, older: {} },
 };

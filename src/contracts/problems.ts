@@ -84,6 +84,7 @@ export const problems = {
     'There is no such read model',
     'GET /v1/ops/projections lists those there are; `all` stands for all of them.',
   ),
+  'divergence-not-found': problem(404, 'There is no such divergence', 'GET /v1/ops/divergences lists those there are.'),
   'job-not-found': problem(404, 'There is no such job', 'It was forgotten, or never was.'),
   'product-not-found': problem(404, 'There is no such product', 'No product has this SKU.'),
   'method-not-allowed': problem(
@@ -116,6 +117,26 @@ export const problems = {
     'A rebuild is under way',
     'A read database has one rebuild at a time: GET /v1/ops/projections names its job. Ask again when it has ended.',
   ),
+  'audit-running': problem(
+    409,
+    'A full audit is under way',
+    'There is one at a time: GET /v1/ops/audits names its job. Ask again when it has ended.',
+  ),
+  'divergence-settled': problem(
+    409,
+    'The divergence is settled',
+    'It was repaired, accepted, or is gone: `divergenceState` says which. One that is found again is open again.',
+  ),
+  'divergence-changed': problem(
+    409,
+    'The divergence is not what it was',
+    'What is found now is something else than what is recorded, or nothing. Nothing was changed; read it again and decide anew.',
+  ),
+  'repair-failed': problem(
+    409,
+    'The repair has failed',
+    'What was tried did not work, or did not hold; the divergence stays open, and lists what was tried and why it failed.',
+  ),
   'idempotency-key-in-flight': problem(
     409,
     'The first request with this key is still under way',
@@ -132,6 +153,12 @@ export const problems = {
     422,
     'The key was used for another request',
     'An Idempotency-Key belongs to one request. Make a new key for a new request.',
+  ),
+  'unknown-check': problem(422, 'There is no such check', '`checks` lists those there are.'),
+  'strategy-not-possible': problem(
+    422,
+    'This divergence cannot be settled in this way',
+    '`strategies` lists the ways that are possible.',
   ),
   'unknown-customer': problem(
     422,

@@ -7,7 +7,10 @@ import type { Timers } from '#cqrs/timers.ts';
 import type { Ports } from '#platform/ports.ts';
 import type { CommandRoute } from './routes.ts';
 
-export type CommandServiceName = 'catalog' | 'ordering' | 'inventory' | 'payments';
+/** The services of a shop. */
+export type ShopServiceName = 'catalog' | 'ordering' | 'inventory' | 'payments';
+/** All that record events: `audit` records what diverges. */
+export type CommandServiceName = ShopServiceName | 'audit';
 
 export type ServiceParts = {
   readonly log: EventLog;
@@ -20,8 +23,8 @@ export type ServiceParts = {
   readonly reportTrouble: ReportTrouble;
 };
 
-export type Service = {
-  readonly routes: readonly CommandRoute[];
+/** A service while it runs. */
+export type RunningService = {
   readonly consumers: readonly Consumer[];
   readonly timers: Timers | null;
   /** What it calls outside of the system; `open` calls have no answer yet, the oldest of them for `oldestMs`. */
@@ -30,5 +33,7 @@ export type Service = {
     statistics(): { readonly calls: number; readonly open: number; readonly oldestMs: number };
   };
   /** Stops what only this service has, beyond consumers and timers. */
-  stop?(): void;
+  stop?(): void | Promise<void>;
 };
+
+export type Service = RunningService & { readonly routes: readonly CommandRoute[] };

@@ -95,13 +95,17 @@ export function createJobs(
     running,
     async start(job) {
       const id = `${job.kind}-${ports.newId()}`;
-      const rows = await database.query(
-        'start job',
-        `insert into jobs (id, kind, subject, state, started_by, started_at, heard_at, progress)
+      const rows = await database.transaction(async (sql) => {
+        // Who starts one at the same time sees this one.
+        await sql.query('start jobs one by one', 'select pg_advisory_xact_lock(hashtext($1))', [`job ${job.kind}`]);
+        return sql.query(
+          'start job',
+          `insert into jobs (id, kind, subject, state, started_by, started_at, heard_at, progress)
          select $1, $2, $3, 'running', $4, $5::timestamptz, $5::timestamptz, '{"done":0,"of":0,"rate":0}'
          where not exists (select from jobs where kind = $2 and state = 'running' and heard_at > $6) returning 1`,
-        [id, job.kind, job.subject, job.by, timeNow(ports), aliveSince()],
-      );
+          [id, job.kind, job.subject, job.by, timeNow(ports), aliveSince()],
+        );
+      });
       if (rows.length === 0) {
         const other = await running(job.kind);
         if (other !== null) return { running: other };
@@ -124,7 +128,8 @@ export function createJobs(
   };
 }
 
-export const jobRoute = (jobs: Jobs): QueryRoute => ({
+/** Of the jobs in all databases that have some. */
+export const jobRoute = (all: readonly Jobs[]): QueryRoute => ({
   method: 'GET',
   url: '/v1/ops/jobs/:id',
   summary: 'How far a job has come, and what came of it',
@@ -135,8 +140,9 @@ export const jobRoute = (jobs: Jobs): QueryRoute => ({
   caughtUp: async () => true,
   positions: () => ({}),
   async read({ params: { id } }: QueryRequest<JobParams>) {
-    const job = await jobs.get(id);
-    if (job === null) return { refused: { code: 'job-not-found', detail: `There is no job ${id}.` } };
+    const found = await Promise.all(all.map((jobs) => jobs.get(id)));
+    const job = found.find((one) => one !== null);
+    if (job === undefined) return { refused: { code: 'job-not-found', detail: `There is no job ${id}.` } };
     return { bytes: JSON.stringify(job) };
   },
 });

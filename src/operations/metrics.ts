@@ -23,15 +23,30 @@ export type MetricsOptions = {
     })[];
   };
   readonly freshness: Freshness;
+  /** Null: the audit does not run here. */
+  readonly audit: (() => Promise<AuditFigures>) | null;
   liveStreams(): { readonly open: number; readonly opened: number; readonly cutOff: number };
+};
+
+type AuditFigures = {
+  readonly open: Readonly<Record<string, number>>;
+  readonly looked: Readonly<Record<string, number>>;
+  readonly secondsSinceRound: number | null;
+  readonly workedSeconds: number;
+  readonly periodKept: boolean;
 };
 
 /** `text()` is the exposition format 0.0.4. Figures are read when they are asked for. */
 export function createMetrics(options: MetricsOptions): { text(): Promise<string> } {
-  const { consumers, buses, timers, cacheStats, requests, freshness, liveStreams } = options;
+  const { consumers, buses, timers, cacheStats, requests, freshness, liveStreams, audit } = options;
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
-  const gauge = (name: string, help: string, labelNames: string[], collect: (gauge: Gauge<string>) => void): void => {
+  const gauge = (
+    name: string,
+    help: string,
+    labelNames: string[],
+    collect: (gauge: Gauge<string>) => void | Promise<void>,
+  ): void => {
     const made: Gauge<string> = new Gauge({
       name,
       help,
@@ -133,7 +148,49 @@ export function createMetrics(options: MetricsOptions): { text(): Promise<string
     [],
     (made) => made.set(liveStreams().cutOff),
   );
+  if (audit !== null) auditGauges(audit, gauge);
   return { text: () => registry.metrics() };
+}
+
+type AddGauge = (
+  name: string,
+  help: string,
+  labelNames: string[],
+  collect: (gauge: Gauge<string>) => void | Promise<void>,
+) => void;
+
+/** As the database says: they are the same in all processes. */
+function auditGauges(audit: () => Promise<AuditFigures>, gauge: AddGauge): void {
+  // A database that does not answer leaves out these figures, and no others.
+  const when = async (show: (figures: AuditFigures) => void): Promise<void> => audit().then(show, () => {});
+  gauge('twofold_audit_divergences_open', 'Divergences that are open', ['check'], (made) =>
+    when(({ open }) => {
+      for (const [check, count] of Object.entries(open)) made.set({ check }, count);
+    }),
+  );
+  gauge(
+    'twofold_audit_looked_entities',
+    'Entities that the rolling audit has looked at in this round, or the last',
+    ['walk'],
+    (made) =>
+      when(({ looked }) => {
+        for (const [walk, count] of Object.entries(looked)) made.set({ walk }, count);
+      }),
+  );
+  gauge('twofold_audit_seconds_since_round', 'Since the rolling audit has looked at everything', [], (made) =>
+    when(({ secondsSinceRound }) => {
+      if (secondsSinceRound !== null) made.set(secondsSinceRound);
+    }),
+  );
+  gauge(
+    'twofold_audit_worked_seconds_total',
+    'Time that the rolling audit has worked, its databases included: its rate is its share of a core',
+    [],
+    (made) => when(({ workedSeconds }) => made.set(workedSeconds)),
+  );
+  gauge('twofold_audit_period_kept', '0: the rolling audit does not come round within its period', [], (made) =>
+    when(({ periodKept }) => made.set(periodKept ? 1 : 0)),
+  );
 }
 
 type Series = { readonly labels: Readonly<Record<string, string>>; readonly durations: Durations };

@@ -9,6 +9,13 @@ export type ConnectionOptions = { readonly url: URL; readonly token?: string; re
 /** The system could not be asked, or would not do it; the message is for the user, as it is. */
 export class OperationFailed extends Error {
   override readonly name = 'OperationFailed';
+  /** Of the problem with which the system has answered. */
+  readonly code: string | undefined;
+
+  constructor(message: string, options: { readonly cause?: unknown; readonly code?: string | undefined } = {}) {
+    super(message, 'cause' in options ? { cause: options.cause } : {});
+    this.code = options.code;
+  }
 }
 
 const answerTimeoutMs = 30_000;
@@ -62,6 +69,7 @@ export async function ask<Body>(
       : '';
   throw new OperationFailed(
     `${answer.detail ?? `${url.origin} answers ${response.status}`} (${answer.code ?? response.status})${hint}`,
+    { code: answer.code },
   );
 }
 

@@ -79,7 +79,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   if (process.platform === 'win32') {
     throw new NoPostgresHere(
       'On Windows Twofold does not start a PostgreSQL of its own. Give the URLs of an existing one: ' +
-        'DATABASE_URL_CATALOG, _ORDERING, _INVENTORY, _PAYMENTS and _QUERIES. Or run Twofold in WSL.',
+        'DATABASE_URL_CATALOG, _ORDERING, _INVENTORY, _PAYMENTS, _AUDIT and _QUERIES. Or run Twofold in WSL.',
     );
   }
   mkdirSync(options.dataDir, { recursive: true, mode: 0o755 });
@@ -220,7 +220,7 @@ const serverSettings = {
   full_page_writes: 'on',
   synchronous_commit: 'on',
   shared_buffers: '256MB',
-  max_connections: '100',
+  max_connections: '150',
   // Also the default, and what a backup of the running server needs.
   wal_level: 'replica',
   // A backup that hangs ends when it has kept back so much of the log: it must not fill the disk of the shop.

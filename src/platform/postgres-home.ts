@@ -67,7 +67,7 @@ export async function findPostgresHome(dataDir: string): Promise<PostgresHome> {
 export const environment = { PATH: process.env['PATH'] ?? '', LC_ALL: 'C', TZ: 'UTC' };
 
 const instead =
-  'Or give the URLs of an existing PostgreSQL: DATABASE_URL_CATALOG, _ORDERING, _INVENTORY, _PAYMENTS, _QUERIES.';
+  'Or give the URLs of an existing PostgreSQL: DATABASE_URL_CATALOG, _ORDERING, _INVENTORY, _PAYMENTS, _AUDIT, _QUERIES.';
 /** Where root keeps the data whose wanted folder the server's account cannot reach. */
 const otherPlaces = '/var/lib/twofold';
 const isRoot = process.getuid?.() === 0;

@@ -26,6 +26,9 @@ test('with nothing said, the settings are those of one machine that only itself 
     liveStreamsPerCustomerMax: 20,
     liveHeartbeatSeconds: 15,
     liveWaitingKb: 1_024,
+    auditSharePercent: 5,
+    auditPeriodMinutes: 60,
+    auditPolicies: {},
     logLevel: 'warn',
     warnings: [],
   });
@@ -54,6 +57,9 @@ for (const [name, value, pick, expected] of [
   ['TWOFOLD_LIVE_STREAMS_CUSTOMER', '0', 'liveStreamsPerCustomerMax', 0],
   ['TWOFOLD_LIVE_HEARTBEAT_SECONDS', '50', 'liveHeartbeatSeconds', 50],
   ['TWOFOLD_LIVE_WAITING_KB', '16', 'liveWaitingKb', 16],
+  ['TWOFOLD_AUDIT_SHARE_PERCENT', '0', 'auditSharePercent', 0],
+  ['TWOFOLD_AUDIT_PERIOD_MINUTES', '1', 'auditPeriodMinutes', 1],
+  ['TWOFOLD_AUDIT_ALERT_URL', 'https://hook.example/a', 'auditAlertUrl', 'https://hook.example/a'],
   ['TWOFOLD_LOG_LEVEL', 'debug', 'logLevel', 'debug'],
   ['TWOFOLD_PORT', '', 'port', 8_080],
 ] as const) {
@@ -71,6 +77,11 @@ test('the keys, their issuer and their audience come from the environment', () =
   };
   const jwt = { secret, jwksUrl: 'https://shop.example/keys.json', issuer: 'shop', audience: 'orders' };
   assert.deepEqual(loadSettings(env).jwt, jwt);
+});
+
+test('the audit may be told of each check whether it repairs or asks', () => {
+  const { auditPolicies } = loadSettings({ TWOFOLD_AUDIT_POLICY: 'cache-is-row:ask, stock-is-sum:automatic' });
+  assert.deepEqual(auditPolicies, { 'cache-is-row': 'ask', 'stock-is-sum': 'automatic' });
 });
 
 test('the command line wins over the environment', () => {
@@ -95,6 +106,8 @@ for (const [env, overrides, expected] of [
   [{ TWOFOLD_IDEMPOTENCY_RETENTION_HOURS: '23' }, {}, [/is "23"; right would be a whole number from 24 /]],
   [{ TWOFOLD_PAYMENT_TIMEOUT_MS: '3s' }, {}, [/is "3s"; .* such as 3000 milliseconds/]],
   [{ TWOFOLD_LOG_LEVEL: 'loud' }, {}, [/is "loud"; right would be one of trace, debug, info, warn/]],
+  [{ TWOFOLD_AUDIT_SHARE_PERCENT: '101' }, {}, [/is "101"; right would be a whole number from 0 to 100/]],
+  [{ TWOFOLD_AUDIT_POLICY: 'stock:never' }, {}, [/is "stock:never"; right would be checks with automatic or ask/]],
   [{ TWOFOLD_PROVIDER_URL: 'ftp://pay' }, {}, [/^TWOFOLD_PROVIDER_URL is "ftp:\/\/pay"; .* http:\/\//]],
   [{ TWOFOLD_PORT: 'x', TWOFOLD_CACHE_MB: '0' }, {}, [/^TWOFOLD_PORT is "x"/, /^TWOFOLD_CACHE_MB is "0"/]],
   [

@@ -8,7 +8,7 @@ import { failpoints, parseFailpoint } from './failpoint.ts';
 import { logLevels, type LogLevel } from './logger.ts';
 
 /** The parts that own a database, in the order in which they are started. */
-export const databaseOwners = ['catalog', 'ordering', 'inventory', 'payments', 'queries'] as const;
+export const databaseOwners = ['catalog', 'ordering', 'inventory', 'payments', 'audit', 'queries'] as const;
 export type DatabaseOwner = (typeof databaseOwners)[number];
 
 export type Settings = {
@@ -49,6 +49,14 @@ export type Settings = {
   readonly liveHeartbeatSeconds: number;
   /** What may wait for one reader. */
   readonly liveWaitingKb: number;
+  /** Of one core, for the rolling audit; 0: none. */
+  readonly auditSharePercent: number;
+  /** Within which it has looked at everything once. */
+  readonly auditPeriodMinutes: number;
+  /** By check: whether what diverges is repaired without asking, where the check's own policy is another. */
+  readonly auditPolicies: Readonly<Record<string, 'automatic' | 'ask'>>;
+  /** Where each new divergence is told. */
+  readonly auditAlertUrl?: string;
   readonly logLevel: LogLevel;
   /** What is probably not meant, such as a variable that nothing reads; to be shown to the user. */
   readonly warnings: readonly string[];
@@ -150,6 +158,10 @@ export function loadSettings(env: NodeJS.ProcessEnv, overrides: SettingsOverride
     // Below the 60 seconds after which a silent connection is closed, here and by most proxies.
     liveHeartbeatSeconds: read('TWOFOLD_LIVE_HEARTBEAT_SECONDS', whole(1, 50, '15 seconds'), 15),
     liveWaitingKb: read('TWOFOLD_LIVE_WAITING_KB', whole(16, 1_048_576, '1024 kilobytes'), 1_024),
+    auditSharePercent: read('TWOFOLD_AUDIT_SHARE_PERCENT', whole(0, 100, '5 percent, or 0 for no rolling audit'), 5),
+    auditPeriodMinutes: read('TWOFOLD_AUDIT_PERIOD_MINUTES', whole(1, 10_080, '60 minutes'), 60),
+    auditPolicies: read('TWOFOLD_AUDIT_POLICY', auditPolicies, {}),
+    ...optional('auditAlertUrl', read('TWOFOLD_AUDIT_ALERT_URL', httpUrl, undefined)),
     logLevel: read('TWOFOLD_LOG_LEVEL', logLevel, 'warn'),
   };
 
@@ -212,6 +224,16 @@ const httpUrl: Kind<string> = {
   parse: (text) => (/^https?:$/.test(URL.parse(text)?.protocol ?? '') ? text.replace(/\/+$/, '') : undefined),
   right: 'an address that starts with http:// or https://, such as https://shop.example/keys.json',
   show: (text) => JSON.stringify(withoutPassword(text)),
+};
+
+/** Which checks there are, the audit knows. */
+const auditPolicies: Kind<Readonly<Record<string, 'automatic' | 'ask'>>> = {
+  parse(text) {
+    const pairs = text.split(',').map((pair) => /^\s*([a-z][a-z0-9-]*):(automatic|ask)\s*$/.exec(pair));
+    if (pairs.some((pair) => pair === null)) return undefined;
+    return Object.fromEntries(pairs.map((pair) => [pair![1]!, pair![2] as 'automatic' | 'ask']));
+  },
+  right: 'checks with automatic or ask, such as cache-is-row:ask,order-rows:automatic',
 };
 
 // RFC 7518, 3.2: a key for HS256 has at least as many bits as the hash.

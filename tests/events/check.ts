@@ -144,7 +144,7 @@ function has(data: unknown, field: string): boolean {
 
 const shorten = (text: string): string => (text.length <= 200 ? text : `${text.slice(0, 200)} …`);
 
-const services = ['catalog', 'ordering', 'inventory', 'payments'] as const;
+const services = ['catalog', 'ordering', 'inventory', 'payments', 'audit'] as const;
 type ServiceName = (typeof services)[number];
 
 /** The events of this project as they are declared and recorded. */
@@ -164,6 +164,7 @@ export function projectEvents(): Readonly<Record<ServiceName, ServiceEvents>> {
     ordering: eventsOf('ordering'),
     inventory: eventsOf('inventory'),
     payments: eventsOf('payments'),
+    audit: eventsOf('audit'),
   };
 }
 

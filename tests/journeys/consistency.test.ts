@@ -9,7 +9,7 @@ import { type DatabaseUrls, startTestProcess, type TestSystem } from '../running
 import { startTestSystem } from '../running-system.ts';
 import { newId, openShop, type Reply, type Shop, until } from '../shop-client.ts';
 
-const commandServices = ['catalog', 'ordering', 'inventory', 'payments'] as const;
+const commandServices = ['catalog', 'ordering', 'inventory', 'payments', 'audit'] as const;
 type Items<Item> = { readonly items: readonly Item[] };
 type Source = (typeof commandServices)[number];
 

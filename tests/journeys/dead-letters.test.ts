@@ -322,7 +322,7 @@ test('a service that can take no message at all pauses, says so, and goes on by 
 });
 
 test('an operator pauses a consumer and has it go on, also from another process', async (t) => {
-  const commands = await startTestSystem(t, { services: ['catalog', 'ordering', 'inventory', 'payments'] });
+  const commands = await startTestSystem(t, { services: ['catalog', 'ordering', 'inventory', 'payments', 'audit'] });
   const queries = await startTestSystem(t, { services: ['queries'], beside: commands });
   const [near, far] = [commands.shop, queries.shop];
   const inventory = beside(t, commands.databaseUrls, 'inventory');

@@ -315,7 +315,7 @@ test('a stream goes on after the server has been stopped and started', async (t)
 });
 
 test('a process that only answers queries streams what others write', async (t) => {
-  const writing = await startTestSystem(t, { services: ['catalog', 'ordering', 'inventory', 'payments'] });
+  const writing = await startTestSystem(t, { services: ['catalog', 'ordering', 'inventory', 'payments', 'audit'] });
   const reading = await startTestSystem(t, { services: ['queries'], beside: writing });
   const all = await open(t, reading.shop, `/v1/live?lastEventId=${fromTheBeginning}`);
   const { sku, customerId } = await writing.shop.furnish(10);

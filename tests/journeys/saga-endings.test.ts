@@ -176,7 +176,7 @@ test('an order that is not final by its deadline fails, whatever it waits for', 
   await whole.stop();
   // Nobody listens to orders here: they wait for stock that is never held.
   const ordering = await startTestSystem(t, {
-    services: ['catalog', 'ordering', 'queries'],
+    services: ['catalog', 'ordering', 'audit', 'queries'],
     settings: { orderDeadlineSeconds: 0.5 },
     beside: whole,
   });

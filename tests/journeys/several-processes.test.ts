@@ -11,7 +11,7 @@ const tokenOf = ({ headers }: Reply<unknown>): { 'consistency-token': string } =
 });
 
 test('what is written in one process is read in another, under its token', async (t) => {
-  const commands = await startTestSystem(t, { services: ['catalog', 'ordering', 'inventory', 'payments'] });
+  const commands = await startTestSystem(t, { services: ['catalog', 'ordering', 'inventory', 'payments', 'audit'] });
   const queries = await startTestSystem(t, { services: ['queries'], beside: commands });
   const ordering = await startTestSystem(t, { services: ['ordering'], beside: commands });
   const moreQueries = await startTestSystem(t, { services: ['queries'], beside: commands });

@@ -48,6 +48,7 @@ test('the topology shows what flows, and who is paused, failing and behind', asy
       ['ordering', 'command-service', 'up'],
       ['inventory', 'command-service', 'up'],
       ['payments', 'command-service', 'up'],
+      ['audit', 'command-service', 'up'],
       ['queries', 'query-service', 'up'],
       ['payment-provider', 'payment-provider', 'elsewhere'],
     ],
@@ -119,7 +120,7 @@ test('the topology shows what flows, and who is paused, failing and behind', asy
 });
 
 test('a process shows what it knows of services elsewhere', async (t) => {
-  const commands = await startTestSystem(t, { services: ['catalog', 'ordering', 'inventory', 'payments'] });
+  const commands = await startTestSystem(t, { services: ['catalog', 'ordering', 'inventory', 'payments', 'audit'] });
   const queries = await startTestSystem(t, { services: ['queries'], beside: commands });
   await commands.shop.putProduct(newId('sku'));
   const view = await until('the product was heard of', async () => {
@@ -135,6 +136,7 @@ test('a process shows what it knows of services elsewhere', async (t) => {
       ['ordering', 'elsewhere'],
       ['inventory', 'elsewhere'],
       ['payments', 'elsewhere'],
+      ['audit', 'elsewhere'],
     ],
   );
   const here = await topologyOf(commands.shop);

@@ -16,17 +16,20 @@ export type ReadResources = Readonly<Record<string, (id: string) => Promise<Reso
 const sampleMax = 1_000;
 
 /**
- * Compares up to `max` answers, 1,000 at most, with their rows: one read each, one after the other. An
- * answer that is older than its row is none: the row is changed first, and the answer told of it.
+ * Compares answers, 1,000 at most, with their rows: one read each, one after the other. `which`: so many from a random
+ * place, or those with these keys that are kept. An answer that is older than its row is none: the row is changed
+ * first, and the answer told of it.
  */
 export async function auditCache(
   cache: ResourceCache,
   resources: ReadResources,
-  max: number,
+  which: number | readonly string[],
   ports: Ports,
 ): Promise<CacheDifference[]> {
   const differences: CacheDifference[] = [];
-  for (const [key, kept] of cache.sample(Math.min(max, sampleMax), ports.random())) {
+  const chosen =
+    typeof which === 'number' ? cache.sample(Math.min(which, sampleMax), ports.random()) : keptOf(cache, which);
+  for (const [key, kept] of chosen) {
     const cut = key.indexOf('/') + 1;
     const row = await resources[key.slice(0, cut)]!(key.slice(cut));
     const difference = differenceOf(kept, row);
@@ -34,6 +37,12 @@ export async function auditCache(
   }
   return differences;
 }
+
+const keptOf = (cache: ResourceCache, keys: readonly string[]): [key: string, resource: Resource][] =>
+  keys.slice(0, sampleMax).flatMap((key) => {
+    const kept = cache.peek(key);
+    return kept === undefined ? [] : [[key, kept]];
+  });
 
 function differenceOf(kept: Resource, row: Resource | undefined): CacheDifference['difference'] | null {
   if (row === undefined) return 'no-row';

@@ -1,7 +1,7 @@
-/** The read model `history`: everything that happened to an order, in ordering, inventory and payments. */
+/** The read model `history`: everything that happened to an order, in ordering, inventory and payments, and what the audit found of it. */
 import { HistoryView, OrderParams } from '#contracts/http.ts';
 import type { QueryRequest } from '#contracts/routes.ts';
-import { entityOf } from '#cqrs/event-log.ts';
+import { entityOf, type RecordedEvent } from '#cqrs/event-log.ts';
 import type { Projection } from '#cqrs/projection.ts';
 import type { ReadTable } from '#cqrs/read-store.ts';
 import type { Database } from '#platform/postgres.ts';
@@ -77,15 +77,18 @@ const eventsTable: ReadTable<StoredEvent & { readonly order_id: string }> = {
 const projection: Projection = {
   name: 'history',
   version: 1,
-  services: ['ordering', 'inventory', 'payments'],
+  services: ['ordering', 'inventory', 'payments', 'audit'],
   tables: [eventsTable],
   async apply(_service, events, rows) {
     rows.put(
       eventsTable,
       events
-        .filter(({ stream }) => /^(order|reservation|payment)-/.test(stream))
-        .map(({ stream, id, version, at, type, origin, data }) => ({
-          order_id: entityOf(stream),
+        .flatMap((event) => {
+          const orderId = orderOf(event);
+          return orderId === undefined ? [] : [{ ...event, orderId }];
+        })
+        .map(({ orderId, id, version, at, type, origin, data }) => ({
+          order_id: orderId,
           id,
           version,
           at: utcTime(at),
@@ -98,16 +101,24 @@ const projection: Projection = {
   },
 };
 
+/** What the audit has found of an order names it. */
+function orderOf({ stream, data }: RecordedEvent): string | undefined {
+  if (/^(order|reservation|payment)-/.test(stream)) return entityOf(stream);
+  return stream.startsWith('divergence-') ? (data as { readonly orderId?: string }).orderId : undefined;
+}
+
 export type EventRow = StoredEvent & {
   readonly service: string;
   readonly position: number;
   readonly stream: string;
 };
 
-/** Of an order each service keeps one stream. */
+/** Of an order each service keeps one stream, and the audit one per divergence. */
 function eventRow(event: StoredEvent): EventRow {
   const [service, , position] = event.id.split('-') as [string, string, string];
-  return { ...event, service, position: Number(position), stream: service };
+  const stream =
+    service === 'audit' ? (JSON.parse(event.data) as { readonly divergenceId: string }).divergenceId : service;
+  return { ...event, service, position: Number(position), stream };
 }
 
 /**

@@ -137,6 +137,16 @@ export function createResourceCache(cacheMb: number, second: SecondLevel | null 
       kept.clear();
     },
 
+    /** One resource may be wrong here: the next read makes it anew. */
+    forget(key: string): void {
+      underWay.delete(key);
+      kept.delete(key);
+      second?.invalidate(key);
+    },
+
+    /** Of all that is kept. */
+    keys: (): string[] => [...kept.keys()],
+
     /** Up to `max` of what is kept, from a place that `random` (from 0 to below 1) chooses. */
     sample(max: number, random: number): [key: string, resource: Resource][] {
       const first = Math.floor(random * Math.max(1, kept.size - max + 1));

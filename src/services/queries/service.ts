@@ -31,8 +31,12 @@ export type ReadModels = {
   live(parts: LiveParts): Streams;
   /** Counts since the start; entries and bytes now. */
   cacheStats(): CacheStats;
-  /** I16: what differs among up to `max` of the answers kept in memory from what their rows say. */
-  auditCache(max: number): Promise<CacheDifference[]>;
+  /** I16: what differs among the answers kept in memory, so many or those with these keys, from what their rows say. */
+  auditCache(which: number | readonly string[]): Promise<CacheDifference[]>;
+  /** Of the answers kept in memory. */
+  answerKeys(): string[];
+  /** Forgets one of them: the next read makes it anew. */
+  forgetAnswer(key: string): void;
   /**
    * Forgets every answer kept in memory. To be called whenever rows may have changed without the
    * projections' hooks here: before a consumer goes on from a checkpoint that it has read anew.
@@ -90,7 +94,9 @@ export function createReadModels({
     },
     live: (parts) => liveStreams(database, orders.find, parts),
     cacheStats: () => cache.stats(),
-    auditCache: (max) => auditCache(cache, resources, max, ports),
+    auditCache: (which) => auditCache(cache, resources, which, ports),
+    answerKeys: () => cache.keys(),
+    forgetAnswer: (key) => cache.forget(key),
     forgetAnswers: () => cache.clear(),
   };
 }

@@ -1,0 +1,203 @@
+/**
+ * The walks run in a process of their own, which lets all others go first. What they find is recorded by the process
+ * that has started them: it has the log of the audit, and the means to repair.
+ */
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import type { CommandServiceName } from '#contracts/service.ts';
+import { stepBack } from '#platform/background.ts';
+import { systemPorts } from '#platform/ports.ts';
+import { type Database, openDatabase } from '#platform/postgres.ts';
+import type { DatabaseOwner } from '#platform/settings.ts';
+import { dieWithParent } from '#platform/supervised-process.ts';
+import { type RoundsState, walkRounds } from './rounds.ts';
+import type { Sample } from './sampling.ts';
+import { type Recorder, type WalkingOptions, walkOnce, type WalkStates } from './walking.ts';
+import { createWalks } from './walks.ts';
+
+export type AuditOrder = {
+  readonly databaseUrls: Readonly<Record<DatabaseOwner, string>>;
+  readonly sources: Readonly<Record<CommandServiceName, string>>;
+  readonly providerUrl: string;
+  readonly idempotencyRetentionHours: number;
+} & (
+  | {
+      readonly mode: 'rolling';
+      /** Where it goes on; null: it has never been here. */
+      readonly state: RoundsState | null;
+      readonly sharePercent: number;
+      readonly periodMs: number;
+    }
+  /** Everything, or what these checks are about, without resting. */
+  | { readonly mode: 'once'; readonly checks: readonly string[] }
+);
+
+export type AuditHost = {
+  readonly recorder: Recorder;
+  onRounds?(state: RoundsState): void;
+  onWalks?(states: WalkStates): void;
+  /** Is given what tells the process of the walks what was read. */
+  whenBegun?(tell: (sample: Sample) => void): void;
+  reportTrouble(walk: string, error: unknown): void;
+};
+
+type FromWalker =
+  | { readonly call: number; readonly method: keyof Recorder; readonly argument: never }
+  | { readonly rounds: RoundsState }
+  | { readonly walks: WalkStates }
+  | { readonly trouble: string; readonly walk: string }
+  | { readonly ended: WalkStates }
+  | { readonly failed: string };
+type ToWalker =
+  | { readonly order: AuditOrder }
+  | { readonly sample: Sample }
+  | { readonly reply: number; readonly result: unknown }
+  | { readonly reply: number; readonly failed: string };
+
+const connectionsMax = 3;
+/** Large enough to spread what a piece costs, small enough to be done at once. */
+const pieceEntitiesMax = 500;
+/** That wait to be looked at; further ones are let go. */
+const samplesMax = 10;
+
+/** Resolves to where the walks have come once all have ended. Rejects with what stood in the way, or when `signal` ends it. */
+export async function walkInProcess(order: AuditOrder, host: AuditHost, signal: AbortSignal): Promise<WalkStates> {
+  signal.throwIfAborted();
+  const child = fork(import.meta.filename, [], {
+    execArgv: [],
+    // A session of its own: Ctrl-C in the terminal reaches this process only, which says when to stop.
+    detached: true,
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  });
+  const { promise, resolve, reject } = Promise.withResolvers<WalkStates>();
+  const send = (message: ToWalker): void => {
+    if (child.connected) child.send(message);
+  };
+
+  async function answer({ call, method, argument }: Extract<FromWalker, { call: number }>): Promise<void> {
+    try {
+      send({ reply: call, result: await host.recorder[method](argument) });
+    } catch (error) {
+      send({ reply: call, failed: (error as Error).message });
+    }
+  }
+
+  child.on('message', (message: FromWalker) => {
+    if ('call' in message) void answer(message);
+    else if ('rounds' in message) host.onRounds?.(message.rounds);
+    else if ('walks' in message) host.onWalks?.(message.walks);
+    else if ('trouble' in message) host.reportTrouble(message.walk, new Error(message.trouble));
+    else if ('ended' in message) resolve(message.ended);
+    else reject(new Error(message.failed));
+  });
+  child.on('error', reject);
+  child.on('exit', (code, how) =>
+    reject(new Error(`the process of the audit has ended with ${how ?? `code ${code}`}`)),
+  );
+  const end = (): void => reject(new Error('the audit was stopped'));
+  signal.addEventListener('abort', end, { once: true });
+  try {
+    if (child.pid !== undefined) stepBack(child.pid);
+    send({ order });
+    host.whenBegun?.((sample) => send({ sample }));
+    return await promise;
+  } finally {
+    signal.removeEventListener('abort', end);
+    if (child.exitCode === null && child.signalCode === null && child.pid !== undefined) {
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+    }
+  }
+}
+
+async function work(
+  order: AuditOrder,
+  tell: (message: FromWalker) => void,
+  recorder: Recorder,
+  samples: () => readonly Sample[],
+): Promise<void> {
+  const databases = Object.fromEntries(
+    Object.entries(order.databaseUrls).map(([owner, url]) => [
+      owner,
+      openDatabase(url, { applicationName: 'twofold audit', background: true, poolMax: connectionsMax }),
+    ]),
+  ) as Record<DatabaseOwner, Database>;
+  const options: WalkingOptions = {
+    walks: createWalks({
+      databases,
+      sourceOf: (service) => order.sources[service],
+      providerUrl: order.providerUrl,
+      ports: systemPorts,
+      idempotencyRetentionHours: order.idempotencyRetentionHours,
+    }),
+    recorder,
+    ports: systemPorts,
+    sharePercent: order.mode === 'once' ? 100 : order.sharePercent,
+    pieceEntitiesMax,
+    checks: order.mode === 'once' ? order.checks : [],
+    signal: new AbortController().signal,
+    reportTrouble: (walk, error) => tell({ walk, trouble: (error as Error).message }),
+  };
+  try {
+    if (order.mode === 'once') {
+      tell({ ended: await walkOnce(options, {}, (states) => tell({ walks: states })) });
+    } else {
+      const changes = (): Promise<string> => headsOf(databases);
+      await walkRounds({ ...options, ...order, changes, samples }, order.state, (rounds) => tell({ rounds }));
+    }
+  } catch (error) {
+    tell({ failed: (error as Error).message });
+  } finally {
+    await Promise.all(Object.values(databases).map((database) => database.end()));
+  }
+}
+
+/** Where all logs stand, but for that of the audit itself. */
+async function headsOf(databases: Readonly<Record<DatabaseOwner, Database>>): Promise<string> {
+  const { catalog, ordering, inventory, payments } = databases;
+  const heads = await Promise.all(
+    [catalog, ordering, inventory, payments].map((database) =>
+      database.query<{ position: number }>('head', 'select position from log_head'),
+    ),
+  );
+  return heads.map(([row]) => row?.position ?? 0).join();
+}
+
+/** The recorder of the process that has started this one: each call waits for its answer. */
+function recorderOfParent(tell: (message: FromWalker) => void): {
+  readonly recorder: Recorder;
+  replied(message: Extract<ToWalker, { reply: number }>): void;
+} {
+  const waiting = new Map<number, PromiseWithResolvers<never>>();
+  let calls = 0;
+  const call =
+    (method: keyof Recorder) =>
+    (argument: unknown): Promise<never> => {
+      calls += 1;
+      const answer = Promise.withResolvers<never>();
+      waiting.set(calls, answer);
+      tell({ call: calls, method, argument: argument as never });
+      return answer.promise;
+    };
+  return {
+    recorder: { confirmed: call('confirmed'), gone: call('gone'), open: call('open') },
+    replied(message) {
+      const answer = waiting.get(message.reply);
+      waiting.delete(message.reply);
+      if ('failed' in message) answer?.reject(new Error(message.failed));
+      else answer?.resolve(message.result as never);
+    },
+  };
+}
+
+if (process.argv[1] === import.meta.filename) {
+  dieWithParent(() => process.exit());
+  const tell = (message: FromWalker): void => void process.send!(message);
+  const { recorder, replied } = recorderOfParent(tell);
+  const samples: Sample[] = [];
+  process.on('message', (message: ToWalker) => {
+    if ('order' in message) void work(message.order, tell, recorder, () => samples.splice(0));
+    else if ('sample' in message) samples.push(...(samples.length < samplesMax ? [message.sample] : []));
+    else replied(message);
+  });
+}

@@ -1,0 +1,301 @@
+/** What diverges is found, recorded, repaired and settled: by the API, by the command line, by itself. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { test, type TestContext } from 'node:test';
+import Value from 'typebox/value';
+import { AnchorsView, type AuditOutcome, AuditsView, DivergenceList, DivergenceView } from '#contracts/audit-http.ts';
+import { HistoryView, JobView, type OrderView } from '#contracts/http.ts';
+import { type Database, openDatabase } from '#platform/postgres.ts';
+import type { DatabaseOwner, Settings } from '#platform/settings.ts';
+import { untilAtRest } from '../invariants.ts';
+import type { TestSystem } from '../running-program.ts';
+import { startTestSystem } from '../running-system.ts';
+import { type Problem, type Shop, until } from '../shop-client.ts';
+
+/** A shop at rest with one order, whose answer is in memory. */
+async function furnished(t: TestContext, settings: Partial<Settings> = {}) {
+  const system = await startTestSystem(t, { settings });
+  const { shop, databaseUrls } = system;
+  const { sku, customerId } = await shop.furnish(10);
+  const orderId = await shop.place({ customerId, sku });
+  await untilAtRest(databaseUrls);
+  const { body: order } = await shop.get<OrderView>(`/v1/orders/${orderId}`);
+  return { system, shop, orderId, order };
+}
+
+function databaseOf(t: TestContext, { databaseUrls }: TestSystem, owner: DatabaseOwner): Database {
+  const database = openDatabase(databaseUrls[owner], { applicationName: 'damage', poolMax: 1 });
+  t.after(() => database.end());
+  return database;
+}
+
+async function audited(shop: Shop, checks: readonly string[] = []): Promise<AuditOutcome> {
+  const json = checks.length === 0 ? {} : { checks };
+  const begun = await shop.request<JobView>('POST', '/v1/ops/audits', { json });
+  assert.equal(begun.status, 202, JSON.stringify(begun.body));
+  assert.equal(begun.headers.get('location'), `/v1/ops/jobs/${begun.body.id}`);
+  const job = await until('the audit has ended', async () => {
+    const { body } = await shop.get<JobView>(`/v1/ops/jobs/${begun.body.id}`);
+    assert.ok(Value.Check(JobView, body), JSON.stringify(body));
+    return body.state === 'running' ? null : body;
+  });
+  assert.equal(job.state, 'done', JSON.stringify(job));
+  return job.outcome as AuditOutcome;
+}
+
+async function divergences(shop: Shop, query = ''): Promise<DivergenceView[]> {
+  const { status, body } = await shop.get<DivergenceList>(`/v1/ops/divergences${query}`);
+  assert.equal(status, 200, JSON.stringify(body));
+  assert.ok(Value.Check(DivergenceList, body), JSON.stringify(body));
+  return body.items;
+}
+
+const resolve = (shop: Shop, id: string, json: object, headers = {}) =>
+  shop.request<DivergenceView & Problem>('POST', `/v1/ops/divergences/${id}/resolve`, { json, headers });
+
+/** What the audit has to say in the history of an order. */
+async function told(shop: Shop, orderId: string): Promise<string[]> {
+  const { body } = await shop.get<{ items: { service: string; type: string; actor: string }[] }>(
+    `/v1/orders/${orderId}/history`,
+  );
+  assert.ok(Value.Check(HistoryView, body));
+  return body.items.filter(({ service }) => service === 'audit').map(({ type, actor }) => `${type} by ${actor}`);
+}
+
+/** `twofold <args>`, as a user types it. */
+async function twofold(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+  const child = spawn(process.execPath, ['src/main.ts', ...args], { cwd: `${import.meta.dirname}/../..` });
+  let [out, err] = ['', ''];
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (err += text));
+  const [code] = (await once(child, 'close')) as [number];
+  return { code, out, err };
+}
+
+test('a full audit of a sound shop finds nothing, and says what was looked at', async (t) => {
+  const { shop } = await furnished(t);
+  const { walks, open } = await audited(shop);
+  assert.deepEqual(open, {});
+  for (const name of ['logs', 'cache'])
+    assert.ok(walks.find((walk) => walk.name === name)!.looked > 0, `${name}: ${JSON.stringify(walks)}`);
+  assert.deepEqual(await divergences(shop), []);
+  const { status, body } = await shop.get<AuditsView>('/v1/ops/audits');
+  assert.equal(status, 200);
+  assert.ok(Value.Check(AuditsView, body), JSON.stringify(body));
+  assert.equal(body.rolling.state, 'off');
+  assert.deepEqual(
+    body.checks.filter(({ name }) => name === 'cache-is-row').map(({ policy, invariants }) => [policy, invariants]),
+    [['automatic', ['I16']]],
+  );
+  const anchors = await shop.get<AnchorsView>('/v1/ops/anchors');
+  assert.ok(Value.Check(AnchorsView, anchors.body), JSON.stringify(anchors.body));
+  assert.equal(anchors.body.kept.length, 1, 'a full audit takes the anchors of the logs');
+  assert.deepEqual(
+    anchors.body.now.filter(({ source }) => source !== 'audit.0'),
+    anchors.body.kept[0]!.anchors.filter(({ source }) => source !== 'audit.0'),
+  );
+  await audited(shop);
+  assert.equal((await shop.get<AnchorsView>('/v1/ops/anchors')).body.kept.length, 1, 'and not again of logs at rest');
+});
+
+test('an answer in memory that is not its row is found, repaired by itself, and told of in the history of the order', async (t) => {
+  const { system, shop, orderId, order } = await furnished(t);
+  const queries = databaseOf(t, system, 'queries');
+  await queries.query('', 'update orders set total = 1 where order_id = $1', [orderId]);
+  assert.deepEqual((await shop.get(`/v1/orders/${orderId}`)).body, order, 'it is answered from memory');
+
+  const { walks, open } = await audited(shop, ['cache-is-row']);
+  assert.deepEqual([walks.map(({ name, found }) => [name, found]), open], [[['cache', 1]], {}]);
+  const [one] = await divergences(shop, '?check=cache-is-row');
+  assert.deepEqual(
+    [one!.state, one!.orderId, one!.acts.map(({ what, by, strategy }) => `${what} by ${by}: ${strategy}`)],
+    ['repaired', orderId, ['repaired by audit: re-project']],
+  );
+  const { body } = await shop.get<OrderView>(`/v1/orders/${orderId}`);
+  assert.deepEqual(body.total.amount, 1, 'it is answered from its row');
+  await untilAtRest(system.databaseUrls);
+  assert.deepEqual(await told(shop, orderId), ['DivergenceFound by audit', 'DivergenceRepaired by audit']);
+});
+
+test('what asks waits for an operator, who repairs it in a way that is possible', async (t) => {
+  const { system, shop, orderId } = await furnished(t, { auditPolicies: { 'cache-is-row': 'ask' } });
+  const queries = databaseOf(t, system, 'queries');
+  await queries.query('', 'update orders set total = 1 where order_id = $1', [orderId]);
+  assert.deepEqual((await audited(shop, ['cache-is-row'])).open, { 'cache-is-row': 1 });
+  const [one] = await divergences(shop, '?state=open&check=cache-is-row');
+  assert.deepEqual([one!.state, one!.repairs, one!.acts], ['open', ['re-project', 'accept'], []]);
+  assert.ok(one!.diff.length > 0);
+
+  const wrong = await resolve(shop, one!.id, { strategy: 'last-write-wins', reason: 'why not' });
+  assert.deepEqual([wrong.status, wrong.body.code], [422, 'strategy-not-possible']);
+  const unreasoned = await resolve(shop, one!.id, { strategy: 're-project', reason: ' ' });
+  assert.deepEqual([unreasoned.status, unreasoned.body.code], [400, 'invalid-request']);
+  const nobody = await resolve(shop, '0'.repeat(32), { strategy: 'accept', reason: 'none' });
+  assert.deepEqual([nobody.status, nobody.body.code], [404, 'divergence-not-found']);
+  assert.equal((await shop.get(`/v1/ops/divergences/${'0'.repeat(32)}`)).status, 404);
+
+  const key = { 'idempotency-key': 'repairing' };
+  const settled = await resolve(shop, one!.id, { strategy: 're-project', reason: 'changed by hand' }, key);
+  assert.equal(settled.status, 200, JSON.stringify(settled.body));
+  assert.ok(Value.Check(DivergenceView, settled.body), JSON.stringify(settled.body));
+  const { state, acts, repairs } = settled.body;
+  assert.deepEqual(
+    [state, acts.map(({ by, reason }) => [by, reason]), repairs],
+    ['repaired', [['operator', 'changed by hand']], []],
+  );
+  const again = await resolve(shop, one!.id, { strategy: 're-project', reason: 'changed by hand' });
+  assert.deepEqual(
+    [again.status, again.body.code, again.body['divergenceState']],
+    [409, 'divergence-settled', 'repaired'],
+  );
+});
+
+test('a divergence that is not what is recorded any more is not repaired, and one that is gone is called gone', async (t) => {
+  const { system, shop, orderId, order } = await furnished(t, { auditPolicies: { 'cache-is-row': 'ask' } });
+  const queries = databaseOf(t, system, 'queries');
+  await queries.query('', 'update orders set total = 1 where order_id = $1', [orderId]);
+  await audited(shop, ['cache-is-row']);
+  const [one] = await divergences(shop);
+  await queries.query('', 'delete from orders where order_id = $1', [orderId]);
+  const changed = await resolve(shop, one!.id, { strategy: 're-project', reason: 'as found' });
+  assert.deepEqual([changed.status, changed.body.code], [409, 'divergence-changed']);
+  assert.deepEqual((await shop.get(`/v1/orders/${orderId}`)).body, order, 'nothing was changed');
+});
+
+test('damage to a log is found, and can only be accepted; it stays accepted for as long as it is the same', async (t) => {
+  const ofLogs = ['log-hash-chain', 'log-versions', 'log-slots'];
+  const { system, shop, orderId } = await furnished(t);
+  const ordering = databaseOf(t, system, 'ordering');
+  await ordering.query(
+    '',
+    `update events set data = replace(data::text, '1000', '1001')::json where type = 'OrderPlaced'`,
+  );
+  await ordering.query('', `update streams set version = version + 1 where stream = $1`, [`order-${orderId}`]);
+  await audited(shop, ofLogs);
+  const found = await divergences(shop, '?state=open');
+  assert.deepEqual(found.map(({ check, repairs }) => `${check}: ${repairs.join()}`).sort(), [
+    'log-hash-chain: accept',
+    'log-versions: accept',
+  ]);
+  const ofOrder = found.find(({ check }) => check === 'log-versions')!;
+  assert.deepEqual([ofOrder.entity, ofOrder.orderId], [`ordering.0/order-${orderId}`, orderId]);
+
+  const key = { 'idempotency-key': 'accepting' };
+  for (const replayed of [null, 'true']) {
+    const accepted = await resolve(shop, ofOrder.id, { strategy: 'accept', reason: 'planted' }, key);
+    assert.equal(accepted.status, 200, JSON.stringify(accepted.body));
+    assert.equal(accepted.headers.get('idempotent-replayed'), replayed);
+    assert.deepEqual([accepted.body.state, accepted.body.acts.length], ['accepted', 1]);
+  }
+  await audited(shop, ofLogs);
+  const states = async (): Promise<Record<string, string>> =>
+    Object.fromEntries((await divergences(shop)).map(({ check, state }) => [check, state]));
+  assert.deepEqual(await states(), { 'log-hash-chain': 'open', 'log-versions': 'accepted' });
+
+  await ordering.query('', `update streams set version = version + 1 where stream = $1`, [`order-${orderId}`]);
+  await ordering.query(
+    '',
+    `update events set data = replace(data::text, '1001', '1000')::json where type = 'OrderPlaced'`,
+  );
+  await audited(shop, ofLogs);
+  assert.deepEqual(await states(), { 'log-hash-chain': 'gone', 'log-versions': 'open' });
+  await untilAtRest(system.databaseUrls);
+  assert.deepEqual(await told(shop, orderId), [
+    'DivergenceFound by audit',
+    'DivergenceAccepted by operator',
+    'DivergenceReopened by audit',
+  ]);
+});
+
+test('what cannot be audited is refused, and one full audit runs at a time, whichever process is asked', async (t) => {
+  const { system, shop } = await furnished(t);
+  const other = await startTestSystem(t, { beside: system });
+  const unknown = await shop.request('POST', '/v1/ops/audits', { json: { checks: ['nothing'] } });
+  assert.deepEqual([unknown.status, unknown.body.code], [422, 'unknown-check']);
+  assert.match(unknown.body.detail, /there are log-positions, /);
+  const ask = (of: Shop) => of.request<JobView & Problem>('POST', '/v1/ops/audits', { json: {} });
+  const [one, two] = await Promise.all([ask(shop), ask(other.shop)]);
+  assert.deepEqual(new Set([one.status, two.status]), new Set([202, 409]));
+  const [begun, refused] = one.status === 202 ? [one, two] : [two, one];
+  assert.equal(refused.body.code, 'audit-running');
+  await until('the job has ended, as the other process tells', async () => {
+    const { body } = await other.shop.get<JobView>(`/v1/ops/jobs/${begun.body.id}`);
+    return body.state === 'done' ? true : null;
+  });
+  const cursor = await shop.get('/v1/ops/divergences?cursor=nonsense');
+  assert.deepEqual([cursor.status, cursor.body.code], [400, 'malformed-cursor']);
+});
+
+test('a policy for a check that there is not stops the start, and says which there are', async (t) => {
+  await assert.rejects(
+    startTestSystem(t, { settings: { auditPolicies: { 'no-such-check': 'ask' } } }),
+    /TWOFOLD_AUDIT_POLICY names no-such-check; right would be some of log-positions, .*cache-is-row/,
+  );
+});
+
+test('the commands of an operator look, list and settle, and their exit codes tell what came of it', async (t) => {
+  const { system, shop, orderId } = await furnished(t);
+  const at = ['--url', system.address];
+  const sound = await twofold('audit', ...at);
+  assert.equal(sound.code, 0, sound.err);
+  assert.match(sound.out, /^walk +looked at +took +found\nlogs +\d+/);
+  assert.match(sound.out, /Nothing diverges\.\n$/);
+  assert.deepEqual(await twofold('divergences', ...at), { code: 0, out: 'None is open.\n', err: '' });
+
+  const ordering = databaseOf(t, system, 'ordering');
+  await ordering.query('', `update streams set version = version + 1 where stream = $1`, [`order-${orderId}`]);
+  const damaged = await twofold('audit', '--check', 'log-versions', 'log-slots', ...at);
+  assert.equal(damaged.code, 1, damaged.err);
+  assert.match(damaged.out, new RegExp(`log-versions +1\n[^]*open +log-versions +ordering.0/order-${orderId}`));
+  const asJson = await twofold('audit', '--check', 'log-versions', '--json', ...at);
+  assert.deepEqual([asJson.code, (JSON.parse(asJson.out) as AuditOutcome).open], [1, { 'log-versions': 1 }]);
+  const listed = await twofold('divergences', '--check', 'log-versions', '--json', ...at);
+  const [one] = JSON.parse(listed.out) as DivergenceView[];
+  assert.deepEqual([listed.code, one!.check], [1, 'log-versions']);
+
+  const impossible = await twofold('resolve', one!.id, '--strategy', 'correct', '--reason', 'no', ...at);
+  assert.equal(impossible.code, 1);
+  assert.match(impossible.err, /^twofold resolve: correct is not possible here; there is accept\./);
+  const settled = await twofold('resolve', one!.id, '--strategy', 'accept', '--reason', 'planted', ...at);
+  assert.equal(settled.code, 0, settled.err);
+  assert.match(settled.out, /accepted by operator at \S+: planted/);
+  const accepted = await twofold('divergences', '--state', 'accepted', '--json', ...at);
+  assert.equal((JSON.parse(accepted.out) as DivergenceView[])[0]!.state, 'accepted');
+  const unknown = await twofold('audit', '--check', 'nothing', ...at);
+  assert.equal(unknown.code, 2);
+  assert.match(unknown.err, /^twofold audit: There is no check nothing;/);
+  assert.equal((await shop.get('/v1/ops/audits')).status, 200);
+});
+
+test('the rolling audit finds damage by itself, in one of two processes, and says how far it has come', async (t) => {
+  const settings = { auditSharePercent: 50 };
+  const { system, shop, orderId } = await furnished(t, settings);
+  const other = await startTestSystem(t, { beside: system, settings });
+  const ordering = databaseOf(t, system, 'ordering');
+  await ordering.query('', `update streams set version = version + 1 where stream = $1`, [`order-${orderId}`]);
+  const [one] = await until('it is found', async () => {
+    const found = await divergences(other.shop, '?state=open&check=log-versions');
+    return found.length === 0 ? null : found;
+  });
+  assert.deepEqual([one!.check, one!.orderId], ['log-versions', orderId]);
+  const rolling = await until('a round has ended', async () => {
+    const { body } = await other.shop.get<AuditsView>('/v1/ops/audits');
+    assert.ok(Value.Check(AuditsView, body), JSON.stringify(body));
+    return body.rolling.lastRound === null ? null : body.rolling;
+  });
+  assert.deepEqual([rolling.periodKept, rolling.progress, rolling.sharePercent], [true, 1, 50]);
+  const audit = databaseOf(t, system, 'audit');
+  const [locks] = await audit.query<{ held: number }>(
+    '',
+    `select count(*) as held from pg_locks l join pg_database d on d.oid = l.database
+     where locktype = 'advisory' and datname = current_database()`,
+  );
+  assert.equal(locks!.held, 1);
+  const { body: metrics } = await shop.get<string>('/metrics');
+  assert.match(metrics, /twofold_audit_divergences_open\{check="log-versions"\} 1\n/);
+  assert.match(metrics, /twofold_audit_period_kept 1\n/);
+  assert.match(metrics, /twofold_audit_seconds_since_round \d/);
+  assert.match(metrics, /twofold_audit_worked_seconds_total 0\.\d/);
+  assert.match(metrics, /twofold_audit_looked_entities\{walk="logs"\} \d\d/);
+});
