@@ -1,0 +1,25 @@
+/** All that the audit looks at, but for the logs themselves and the cache. */
+import type { Audited } from '#contracts/service.ts';
+import { catalogAudited } from '#services/catalog/service.ts';
+import { inventoryAudited } from '#services/inventory/service.ts';
+import { orderingAudited } from '#services/ordering/service.ts';
+import { paymentsAudited } from '#services/payments/service.ts';
+import { createReadModels } from '#services/queries/service.ts';
+import type { Walk } from './check.ts';
+import { orderRows, readRowsWalk } from './checks/read-rows.ts';
+import { streamsWalk } from './checks/streams.ts';
+import type { AuditedService, WalkParts } from './evidence.ts';
+
+const audited: Readonly<Record<AuditedService, Audited>> = {
+  catalog: catalogAudited,
+  ordering: orderingAudited,
+  inventory: inventoryAudited,
+  payments: paymentsAudited,
+};
+
+/** Each has places of its own, and may be walked beside the others. */
+export function createWalks(parts: WalkParts): Walk[] {
+  const { projections } = createReadModels({ database: parts.databases.queries, cacheMb: 0, ports: parts.ports });
+  const orders = orderRows(parts, projections);
+  return [streamsWalk(parts, audited), readRowsWalk(parts, orders)];
+}
