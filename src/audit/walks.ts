@@ -6,9 +6,16 @@ import { orderingAudited } from '#services/ordering/service.ts';
 import { paymentsAudited } from '#services/payments/service.ts';
 import { createReadModels } from '#services/queries/service.ts';
 import type { Walk } from './check.ts';
+import { copiesWalk } from './checks/copies.ts';
+import { ordersWalk } from './checks/orders-across.ts';
+import { productRows, readProductsWalk } from './checks/read-products.ts';
 import { orderRows, readRowsWalk } from './checks/read-rows.ts';
+import { readSumsWalk, sumRows } from './checks/read-sums.ts';
+import { stockWalk } from './checks/stock.ts';
 import { streamsWalk } from './checks/streams.ts';
+import { stuckWalk } from './checks/stuck.ts';
 import type { AuditedService, WalkParts } from './evidence.ts';
+import { openLedgerCopy } from './ledger.ts';
 
 const audited: Readonly<Record<AuditedService, Audited>> = {
   catalog: catalogAudited,
@@ -21,5 +28,14 @@ const audited: Readonly<Record<AuditedService, Audited>> = {
 export function createWalks(parts: WalkParts): Walk[] {
   const { projections } = createReadModels({ database: parts.databases.queries, cacheMb: 0, ports: parts.ports });
   const orders = orderRows(parts, projections);
-  return [streamsWalk(parts, audited), readRowsWalk(parts, orders)];
+  return [
+    stuckWalk(parts),
+    copiesWalk(parts),
+    stockWalk(parts, audited.inventory),
+    streamsWalk(parts, audited),
+    readProductsWalk(parts, productRows(parts, projections)),
+    readSumsWalk(parts, sumRows(parts, orders, projections)),
+    readRowsWalk(parts, orders),
+    ordersWalk(parts, openLedgerCopy(parts.providerUrl, parts.ports)),
+  ];
 }

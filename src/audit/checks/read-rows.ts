@@ -33,7 +33,7 @@ const ordersPerSnapshotMax = 500;
 const namesPerPieceMax = 5_000;
 
 /** What the read database said at one moment. */
-type Shown = {
+export type Shown = {
   readonly checkpoints: ReadonlyMap<string, number>;
   /** Positions that were passed without being applied, by source. */
   readonly passed: ReadonlyMap<string, ReadonlySet<number>>;
