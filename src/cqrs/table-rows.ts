@@ -54,16 +54,20 @@ export async function readRows(
  * - rows are read as they were put, and written as they are read
  */
 export async function replaceRow(sql: Sql, table: ReadTable, key: RowKey, row: Row | null): Promise<void> {
-  const isKey = table.key.map((column, n) => `${column} = $${n + 1}`).join(' and ');
-  await sql.query(`remove from ${table.name}`, `delete from ${table.name} where ${isKey}`, key);
-  if (row === null) return;
+  if (row === null) {
+    const isKey = table.key.map((column, n) => `${column} = $${n + 1}`).join(' and ');
+    await sql.query(`remove from ${table.name}`, `delete from ${table.name} where ${isKey}`, key);
+    return;
+  }
   const columns = Object.entries(table.columns) as [string, ColumnType][];
   const values = columns.map(([, type], n) =>
     type === 'words' ? `array_to_tsvector($${n + 1}::text[])` : `$${n + 1}::${type === 'json' ? 'text' : type}`,
   );
+  const changing = columns.map(([name]) => name).filter((name) => !table.key.includes(name));
   await sql.query(
     `put into ${table.name}`,
-    `insert into ${table.name} (${columns.map(([name]) => name).join()}) values (${values.join()})`,
+    `insert into ${table.name} (${columns.map(([name]) => name).join()}) values (${values.join()})
+     on conflict (${table.key.join()}) do update set ${changing.map((name) => `${name} = excluded.${name}`).join()}`,
     columns.map(([name]) => row[name] ?? null),
   );
 }

@@ -3,10 +3,13 @@
  * catalogue's log, and compared with what that said up to there: exact whatever is changed meanwhile.
  */
 import { entityOf } from '#cqrs/event-log.ts';
+import { orderingCorrections } from '#services/ordering/service.ts';
 import type { Check, Finding, Piece, Walk } from '../check.ts';
+import { originOf } from '../corrections.ts';
 import { inSnapshot, passedBy, readEvents, typeOf, type WalkParts } from '../evidence.ts';
+import { idIn, noLongerWrong } from '../repairs.ts';
 
-export const copyCheck: Check = {
+const copyCheck: Check = {
   name: 'copy-is-catalogue',
   invariants: ['I3'],
   compares:
@@ -20,7 +23,7 @@ const productsPerPieceMax = 500;
 type Offered = { readonly name: string; readonly price: { readonly amount: number; readonly currency: string } };
 
 /** What the catalogue says of a product, as ordering would offer it; undefined: it does not have it. */
-export async function cataloguedOf(
+async function cataloguedOf(
   parts: WalkParts,
   skus: readonly string[],
   upTo: number,
@@ -146,6 +149,19 @@ export function copiesWalk(parts: WalkParts): Walk {
       };
     },
 
-    lookAt: (entity) => lookAtProducts([entityOf(entity.slice(entity.indexOf('/') + 1))]),
+    lookAt: (entity) => lookAtProducts([idIn(entity)]),
+
+    ...(parts.corrections === undefined
+      ? {}
+      : {
+          /** What the catalogue says now wins. */
+          async repair(finding, mandate) {
+            const sku = idIn(finding.entity);
+            const offered = (await cataloguedOf(parts, [sku], Number.MAX_SAFE_INTEGER)).get(sku);
+            if (offered === undefined) throw noLongerWrong(finding.entity);
+            const { ordering } = parts.corrections!.buses;
+            return orderingCorrections(ordering).offerProduct(sku, offered, originOf(finding, mandate));
+          },
+        }),
   };
 }

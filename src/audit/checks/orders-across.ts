@@ -5,7 +5,11 @@
  */
 import { entityOf } from '#cqrs/event-log.ts';
 import type { Sql } from '#platform/postgres.ts';
-import type { Check, Finding, Piece, Walk } from '../check.ts';
+import type { Correction } from '#cqrs/correction.ts';
+import { inventoryCorrections } from '#services/inventory/service.ts';
+import { paymentsCorrections } from '#services/payments/service.ts';
+import type { Check, Finding, Mandate, Piece, Walk } from '../check.ts';
+import { originOf } from '../corrections.ts';
 import { type AuditedService, inSnapshot, passedBy, typeOf, type WalkParts } from '../evidence.ts';
 import type { Charge, LedgerCopy } from '../ledger.ts';
 
@@ -172,6 +176,7 @@ export function ordersWalk(parts: WalkParts, ledger: LedgerCopy): Walk {
         says: `The ledger of the provider does not say of order ${orderId} what payments has recorded.`,
         expected: { captured, refunded, currency: total.currency },
         found: {
+          key: own?.key ?? null,
           captured: own?.captured ?? 0,
           refunded: own?.refunded ?? 0,
           currency: own?.currency ?? null,
@@ -298,6 +303,8 @@ export function ordersWalk(parts: WalkParts, ledger: LedgerCopy): Walk {
       ];
     },
 
+    ...(parts.corrections === undefined ? {} : { repair: (finding, mandate) => repair(parts, finding, mandate) }),
+
     async freshest(limit) {
       const rows = await databases.ordering.query<{ stream: string }>(
         'freshest',
@@ -344,3 +351,20 @@ async function storiesOf(sql: Sql, type: string, orderIds: readonly string[]): P
 const isFinal = ({ types, total }: Story): boolean =>
   total !== null &&
   types.some((type) => type === 'OrderCompleted' || type === 'OrderFailed' || type === 'OrderCancelled');
+
+async function repair(parts: WalkParts, finding: Finding, mandate: Mandate): Promise<Correction> {
+  const { buses } = parts.corrections!;
+  const [owner, name = '', key = ''] = finding.entity.split('/');
+  const origin = originOf(finding, mandate);
+  if (finding.check === endingCheck.name || owner === parts.sourceOf('inventory'))
+    return inventoryCorrections(buses.inventory).releaseStock(finding.orderId ?? entityOf(name), origin);
+  const payments = paymentsCorrections(buses.payments, parts.providerUrl);
+  try {
+    const { captured, refunded, currency } = finding.found as Charge;
+    const charge = owner === 'provider' ? key : (finding.found as Charge).key;
+    const given = await payments.giveBack(charge, { amount: captured - refunded, currency });
+    return { before: finding.found, after: { ...(finding.found as Charge), refunded: captured, ...given } };
+  } finally {
+    payments.close();
+  }
+}

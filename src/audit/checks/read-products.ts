@@ -10,6 +10,7 @@ import { readRows } from '#cqrs/table-rows.ts';
 import type { Sql } from '#platform/postgres.ts';
 import type { Check, Finding, Piece, Walk } from '../check.ts';
 import { headOf, inSnapshot, readEvents, typeOf, type WalkParts } from '../evidence.ts';
+import { rowRepair } from '../repairs.ts';
 import { differingRows } from '../rows.ts';
 import { findingOf, readShown, type Shown, wasReplaced } from './read-rows.ts';
 import { projectedRows } from './read-sums.ts';
@@ -206,8 +207,16 @@ export function readProductsWalk(parts: WalkParts, products: ProductRows): Walk 
     },
 
     lookAt(entity) {
-      const [, , sku = ''] = entity.split('/');
-      return lookAtProducts([sku]);
+      return lookAtProducts([skuIn(entity)]);
     },
+
+    ...rowRepair(
+      parts,
+      [products.table],
+      async (sql, entity) => (await products.compare(sql, [skuIn(entity)])).findings,
+    ),
   };
 }
+
+/** `queries/products/<sku>`. */
+const skuIn = (entity: string): string => entity.split('/')[2] ?? '';

@@ -11,7 +11,8 @@ import { readRows } from '#cqrs/table-rows.ts';
 import type { Sql } from '#platform/postgres.ts';
 import type { Check, Finding, Piece, Walk } from '../check.ts';
 import { type AuditedService, inSnapshot, readEvents, typeOf, type WalkParts } from '../evidence.ts';
-import { type RowDifference, differingRows } from '../rows.ts';
+import { rowRepair } from '../repairs.ts';
+import { differingRows, type RowDifference } from '../rows.ts';
 
 export const readRowCheck: Check = {
   name: 'read-row-is-projection',
@@ -202,12 +203,15 @@ export const findingOf = (table: ReadTable, { key, expected, found }: RowDiffere
 export function readRowsWalk(parts: WalkParts, orders: OrderRows): Walk {
   const { databases } = parts;
 
+  const findingsIn = ({ rows }: Compared): Finding[] =>
+    rows.flatMap(({ table, expected, found }) =>
+      differingRows(table, expected, found).map((one) => findingOf(table, one, one.key[0])),
+    );
+
   async function lookAtOrders(orderIds: readonly string[]): Promise<Finding[]> {
     if (orderIds.length === 0) return [];
     const compared = await inSnapshot(databases.queries, (sql) => orders.compare(sql, orderIds));
-    const findings = compared.rows.flatMap(({ table, expected, found }) =>
-      differingRows(table, expected, found).map((one) => findingOf(table, one, one.key[0])),
-    );
+    const findings = findingsIn(compared);
     return findings.length > 0 && (await wasReplaced(parts, compared.shown)) ? [] : findings;
   }
 
@@ -266,9 +270,10 @@ export function readRowsWalk(parts: WalkParts, orders: OrderRows): Walk {
     },
 
     lookAt(entity) {
-      const [, , orderId = ''] = entity.split('/');
-      return lookAtOrders([orderId]);
+      return lookAtOrders([orderIn(entity)]);
     },
+
+    ...rowRepair(parts, orders.tables, async (sql, entity) => findingsIn(await orders.compare(sql, [orderIn(entity)]))),
 
     async freshest(limit) {
       const rows = await databases.ordering.query<{ stream: string }>(
@@ -281,6 +286,9 @@ export function readRowsWalk(parts: WalkParts, orders: OrderRows): Walk {
     },
   };
 }
+
+/** `queries/<table>/<order>` and perhaps more. */
+const orderIn = (entity: string): string => entity.split('/')[2] ?? '';
 
 /** `way` -1: by ordering's streams; else by the rows of that table. */
 const cursorOf = (way: number, place: string): string => JSON.stringify([way, place]);

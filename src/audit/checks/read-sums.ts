@@ -11,6 +11,7 @@ import { readRows, utcTime } from '#cqrs/table-rows.ts';
 import type { Sql } from '#platform/postgres.ts';
 import type { Check, Finding, Piece, Walk } from '../check.ts';
 import { inSnapshot, readEvents, type WalkParts } from '../evidence.ts';
+import { rowRepair } from '../repairs.ts';
 import { differingRows } from '../rows.ts';
 import { findingOf, type OrderRows, readShown, type Shown, wasReplaced } from './read-rows.ts';
 
@@ -274,6 +275,13 @@ export function readSumsWalk(parts: WalkParts, sums: SumRows): Walk {
   const lookAtCustomers = async (ids: readonly string[]): Promise<readonly Finding[]> =>
     ids.length === 0 ? [] : checked((sql) => sums.compareCustomers(sql, ids));
 
+  function compareOne(sql: Sql, entity: string): Promise<Compared> {
+    const [, table, id = ''] = /^queries\/([^/]+)\/(.*)$/.exec(entity) ?? [];
+    if (table === sums.customers.name) return sums.compareCustomers(sql, [id]);
+    const hour = id.slice(0, id.indexOf(' '));
+    return sums.compareHours(sql, hour, new Date(Date.parse(hour) + hourMs).toISOString());
+  }
+
   async function lookAtRegistered(after: string, max: number): Promise<Piece> {
     const rows = await customersAfter(databases.ordering, after, max);
     const last = rows.length < max ? null : rows.at(-1)!;
@@ -329,12 +337,10 @@ export function readSumsWalk(parts: WalkParts, sums: SumRows): Walk {
     },
 
     lookAt(entity) {
-      const [, table, id = ''] = /^queries\/([^/]+)\/(.*)$/.exec(entity) ?? [];
-      if (table === 'customers') return lookAtCustomers([id]);
-      const hour = id.slice(0, id.indexOf(' '));
-      const to = new Date(Date.parse(hour) + hourMs).toISOString();
-      return checked((sql) => sums.compareHours(sql, hour, to));
+      return checked((sql) => compareOne(sql, entity));
     },
+
+    ...rowRepair(parts, [sums.customers, sums.hours], async (sql, entity) => (await compareOne(sql, entity)).findings),
   };
 }
 

@@ -10,6 +10,7 @@ import { readRows } from '#cqrs/table-rows.ts';
 import type { Sql } from '#platform/postgres.ts';
 import type { Check, Finding, Piece, Walk } from '../check.ts';
 import { headOf, inSnapshot, readEvents, type WalkParts } from '../evidence.ts';
+import { stateRepair } from '../repairs.ts';
 import { inlineFindings, readStreams, type Shape, shapeOf, stateFinding } from './streams.ts';
 
 const stockCheck: Check = {
@@ -58,23 +59,35 @@ export function stockWalk(parts: WalkParts, { streams, tables }: Audited): Walk 
   }
 
   /** One at a time: all go on from what is known. */
-  function lookAtProduct(sku: string): Promise<Finding[]> {
-    const turn = lastTurn.then(() => lookAtKnown(sku));
+  function inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = lastTurn.then(work);
     lastTurn = turn.catch(() => {});
     return turn;
   }
 
-  async function lookAtKnown(sku: string): Promise<Finding[]> {
-    // Most of the log before the snapshot, which is to be short.
+  /** Most of the log, before a snapshot or a lock, which is to be short. */
+  async function learn(): Promise<void> {
     const head = await headOf(databases.inventory);
     if (known.position > head) known = newPass();
     await advance(databases.inventory, known, head);
-    return inSnapshot(databases.inventory, async (sql) => {
-      await advance(sql, known, await headOf(sql));
-      const level = known.levels.get(sku);
-      return compare(sql, new Map(level === undefined ? [] : [[sku, level]]), sku);
-    });
   }
+
+  async function lookIn(sql: Sql, sku: string): Promise<Finding[]> {
+    await advance(sql, known, await headOf(sql));
+    const level = known.levels.get(sku);
+    return compare(sql, new Map(level === undefined ? [] : [[sku, level]]), sku);
+  }
+
+  async function lookAtProduct(sku: string): Promise<Finding[]> {
+    await learn();
+    return inSnapshot(databases.inventory, (sql) => lookIn(sql, sku));
+  }
+
+  const { repair } = stateRepair(parts, {
+    placeOf: (entity) => ({ service: 'inventory', stream: streamId(type.name, skuOf(entity)!) }),
+    tables: { catalog: [], ordering: [], inventory: [inline], payments: [] },
+    lookIn: (sql, entity) => lookIn(sql, skuOf(entity)!),
+  });
 
   /** What is stored, beside the levels at the head of the same snapshot. */
   async function compare(sql: Sql, levels: ReadonlyMap<string, Readonly<Level>>, sku?: string): Promise<Finding[]> {
@@ -136,15 +149,25 @@ export function stockWalk(parts: WalkParts, { streams, tables }: Audited): Walk 
 
     async lookAt(entity) {
       const sku = skuOf(entity);
-      if (sku !== undefined) return lookAtProduct(sku);
+      if (sku !== undefined) return inTurn(() => lookAtProduct(sku));
       const position = Number(entity.slice(entity.indexOf('@') + 1));
       return (await advance(databases.inventory, newPass(), position)).filter((one) => one.entity === entity);
     },
+
+    ...(repair === undefined
+      ? {}
+      : {
+          repair: (finding, mandate) =>
+            inTurn(async () => {
+              await learn();
+              return repair(finding, mandate);
+            }),
+        }),
   };
 }
 
 /** `inventory.0/stock-<sku>` or `inventory/stock/<sku>`; undefined: it is neither. */
-export const skuOf = (entity: string): string | undefined =>
+const skuOf = (entity: string): string | undefined =>
   /^inventory\/stock\/(.+)$/.exec(entity)?.[1] ?? /^[^/@]+\/stock-(.+)$/.exec(entity)?.[1];
 
 /** What the log comes to up to `position`; `held` by order. */

@@ -10,6 +10,7 @@ import { type InlineTable, readRows, utcTime } from '#cqrs/table-rows.ts';
 import type { Sql } from '#platform/postgres.ts';
 import type { Check, Finding, Piece, Walk } from '../check.ts';
 import { type AuditedService, auditedServices, inSnapshot, readEvents, typeOf, type WalkParts } from '../evidence.ts';
+import { stateRepair } from '../repairs.ts';
 import { differingRows } from '../rows.ts';
 import { oddStep } from './arrows.ts';
 
@@ -179,8 +180,11 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<AuditedSe
   const typesOf = new Map(
     auditedServices.flatMap((service) => audited[service].streams.map((type) => [type.name, type])),
   );
-  const tablesOf = (service: AuditedService): readonly InlineTable[] =>
-    audited[service].tables.filter(({ of }) => !movedByOthers.has(of));
+  const tablesOfAll = Object.fromEntries(
+    auditedServices.map((service) => [service, audited[service].tables.filter(({ of }) => !movedByOthers.has(of))]),
+  ) as unknown as Record<AuditedService, readonly InlineTable[]>;
+  const tablesOf = (service: AuditedService): readonly InlineTable[] => tablesOfAll[service];
+  const placeOf = (entity: string): ReturnType<typeof streamOf> => streamOf(entity, parts, audited);
 
   async function lookAtStreams(service: AuditedService, after: string, max: number): Promise<ServicePiece> {
     return inSnapshot(databases[service], async (sql) => {
@@ -309,20 +313,19 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<AuditedSe
     });
   }
 
-  async function lookAtStream(service: AuditedService, stream: string): Promise<Finding[]> {
-    return inSnapshot(databases[service], async (sql) => {
-      const [events, stored] = await Promise.all([
-        readEvents(sql, parts, service, 'stream = $1 order by version limit $2', [stream, eventsPerSnapshotMax]),
-        readStreams(sql, 'stream = $1', [stream]),
-      ]);
-      const { findings } = await compareStreams(sql, service, events, stored);
-      const untold = events.length > 0 ? [] : tablesOf(service).filter(({ of }) => of === typeOf(stream));
-      for (const inline of untold) {
-        const rows = await readRows(sql, inline.table, `${inline.table.key[0]} = $1`, [entityOf(stream)]);
-        findings.push(...inlineFindings(service, inline, [], rows));
-      }
-      return findings;
-    });
+  async function lookIn(sql: Sql, entity: string): Promise<Finding[]> {
+    const { service, stream } = placeOf(entity);
+    const [events, stored] = await Promise.all([
+      readEvents(sql, parts, service, 'stream = $1 order by version limit $2', [stream, eventsPerSnapshotMax]),
+      readStreams(sql, 'stream = $1', [stream]),
+    ]);
+    const { findings } = await compareStreams(sql, service, events, stored);
+    const untold = events.length > 0 ? [] : tablesOf(service).filter(({ of }) => of === typeOf(stream));
+    for (const inline of untold) {
+      const rows = await readRows(sql, inline.table, `${inline.table.key[0]} = $1`, [entityOf(stream)]);
+      findings.push(...inlineFindings(service, inline, [], rows));
+    }
+    return findings;
   }
 
   return {
@@ -363,9 +366,10 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<AuditedSe
     },
 
     async lookAt(entity) {
-      const { service, stream } = streamOf(entity, parts, audited);
-      return lookAtStream(service, stream);
+      return inSnapshot(databases[placeOf(entity).service], (sql) => lookIn(sql, entity));
     },
+
+    ...stateRepair(parts, { placeOf, tables: tablesOfAll, lookIn }),
 
     async freshest(limit) {
       const streams = await Promise.all(
@@ -409,7 +413,7 @@ function oddFinding(
 }
 
 /** Of a stream, `ordering.0/order-42`, or of a row, `ordering/orders/42`. */
-export function streamOf(
+function streamOf(
   entity: string,
   { sourceOf }: Pick<WalkParts, 'sourceOf'>,
   audited: Readonly<Record<AuditedService, Audited>>,

@@ -1,8 +1,15 @@
 /** I20 and what leaks: whatever has been waiting for longer than anything healthy waits. */
 import { entityOf } from '#cqrs/event-log.ts';
+import type { Correction } from '#cqrs/correction.ts';
+import { forgetKeys } from '#cqrs/postgres-log.ts';
 import { sleep } from '#platform/ports.ts';
-import type { Check, Finding, Walk } from '../check.ts';
-import { auditedServices, headOf, typeOf, type WalkParts } from '../evidence.ts';
+import { inventoryCorrections } from '#services/inventory/service.ts';
+import { orderingCorrections } from '#services/ordering/service.ts';
+import { paymentsCorrections } from '#services/payments/service.ts';
+import type { Check, Finding, Mandate, Walk } from '../check.ts';
+import { originOf } from '../corrections.ts';
+import { auditedServices, type AuditedService, headOf, typeOf, type WalkParts } from '../evidence.ts';
+import { idIn } from '../repairs.ts';
 
 const orderCheck: Check = {
   name: 'order-past-deadline',
@@ -50,10 +57,13 @@ const idleEventsMax = 1_000;
 /** More of one kind are found when these are settled. */
 const listedMax = 1_000;
 
+const keysPerDelete = 10_000;
+
 const parts = ['timers', 'payments', 'consumers', 'keys'] as const;
 type Part = (typeof parts)[number];
 
-export function stuckWalk({ databases, sourceOf, ports, idempotencyRetentionHours }: WalkParts): Walk {
+export function stuckWalk(given: WalkParts): Walk {
+  const { databases, sourceOf, ports, idempotencyRetentionHours } = given;
   const before = (ms: number): string => new Date(ports.now() - ms).toISOString();
   const services = auditedServices;
 
@@ -201,5 +211,39 @@ export function stuckWalk({ databases, sourceOf, ports, idempotencyRetentionHour
       for (const part of parts) found.push(...(await looks[part]()));
       return found.filter((finding) => finding.entity === entity);
     },
+
+    ...(given.corrections === undefined
+      ? {}
+      : {
+          repair: (finding, mandate) => repair(given, finding, mandate, before(idempotencyRetentionHours * 3_600_000)),
+        }),
   };
+}
+
+async function repair(
+  { databases, corrections, providerUrl }: WalkParts,
+  finding: Finding,
+  mandate: Mandate,
+  keysBefore: string,
+): Promise<Correction> {
+  const { buses } = corrections!;
+  const origin = originOf(finding, mandate);
+  if (finding.check === keyCheck.name) {
+    const service = finding.entity.split('/')[0] as AuditedService;
+    let forgotten = 0;
+    for (let more = keysPerDelete; more === keysPerDelete; forgotten += more)
+      more = await forgetKeys(databases[service], keysBefore, keysPerDelete);
+    return { before: finding.found, after: { forgotten } };
+  }
+  const id = idIn(finding.entity);
+  switch (typeOf(finding.entity.split('/')[1]!)) {
+    case 'order':
+      return orderingCorrections(buses.ordering).failOverdueOrder(id, origin);
+    case 'reservation':
+      return inventoryCorrections(buses.inventory).expireReservation(id, origin);
+    default: {
+      const payments = paymentsCorrections(buses.payments, providerUrl);
+      return payments.settle(id, origin).finally(() => payments.close());
+    }
+  }
 }

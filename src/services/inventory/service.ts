@@ -9,6 +9,8 @@ import { inventoryTables } from './inline-tables.ts';
 import { tellReservation, toCatalog, toOrdering } from './reactions.ts';
 import { listingStream, reservationStream, stockStream } from './streams.ts';
 
+export { inventoryCorrections } from './corrections.ts';
+
 export const inventorySchema = [...logSchemaFolders, new URL('./schema/', import.meta.url)];
 
 /** How long the catalogue is listened to before a product is called unknown. */

@@ -9,6 +9,8 @@ import { orderingTables } from './inline-tables.ts';
 import { tellOrder, toCatalog, toInventory, toPayments } from './reactions.ts';
 import { customerStream, offerStream, orderStream } from './streams.ts';
 
+export { orderingCorrections } from './corrections.ts';
+
 export const orderingSchema = [...logSchemaFolders, new URL('./schema/', import.meta.url)];
 
 /** How long an order waits for catalogue entries that it knows to be on their way, before it is priced. */

@@ -9,6 +9,8 @@ import type { ProviderClient } from './provider-client.ts';
 import { toOrdering } from './reactions.ts';
 import { paymentStream } from './streams.ts';
 
+export { paymentsCorrections } from './corrections.ts';
+
 export const paymentsSchema = [...logSchemaFolders, new URL('./schema/', import.meta.url)];
 
 /** A payment that is not settled after so many time-outs was left behind by a crash. */
