@@ -146,7 +146,7 @@ export function ordersWalk(parts: WalkParts, ledger: LedgerCopy): Walk {
         : { reservation: 'nothing held', payment: 'nothing kept' },
       found: { order: order.types.at(-1), reservation: held, payment: paid },
       // What is held for an order that is over is free; the rest somebody has to decide.
-      repairs: !isCompleted && (held === 'StockReserved' || held === 'ReservationExpired') ? ['correct'] : [],
+      repairs: !isCompleted && isHeld(held) ? ['correct'] : [],
     };
   }
 
@@ -239,14 +239,16 @@ export function ordersWalk(parts: WalkParts, ledger: LedgerCopy): Walk {
     const unknown = await ordersThatAreNot(ids);
     if (unknown.length === 0) return [];
     const stories = await storiesOf(databases[service], type, unknown);
-    return [...stories].map(([orderId, { stream, types }]) => ({
+    // One that holds nothing any more has been settled.
+    const holding = [...stories].filter(([, { types }]) => !atRest.has(types.at(-1) ?? ''));
+    return holding.map(([orderId, { stream, types }]) => ({
       check: originCheck.name,
       entity: `${sourceOf(service)}/${stream}`,
       orderId,
       says: `There is no order ${orderId}, and ${service} has its ${type}.`,
       expected: null,
       found: { stream, last: types.at(-1) },
-      repairs: ['StockReserved', 'ReservationExpired'].includes(types.at(-1) ?? '') ? ['correct'] : [],
+      repairs: isHeld(types.at(-1)) ? ['correct'] : [],
     }));
   }
 
@@ -368,3 +370,15 @@ async function repair(parts: WalkParts, finding: Finding, mandate: Mandate): Pro
     payments.close();
   }
 }
+
+const isHeld = (last: string | null | undefined): boolean => last === 'StockReserved' || last === 'ReservationExpired';
+
+/** The last words of reservations and payments that hold nothing. */
+const atRest: ReadonlySet<string> = new Set([
+  'StockRejected',
+  'StockReleased',
+  'ReservationBarred',
+  'PaymentDeclined',
+  'PaymentVoided',
+  'PaymentRefunded',
+]);

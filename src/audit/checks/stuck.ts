@@ -73,8 +73,11 @@ export function stuckWalk(given: WalkParts): Walk {
         const rows = await databases[service].query<{ stream: string; due: string; state: string }>(
           'overdue',
           `select stream, to_json(due_at) #>> '{}' as due, state from streams
-           where due_at < $1 order by due_at limit $2`,
-          [before(overdueMs), listedMax],
+           where due_at < $1 and not exists (
+             select from events f where f.stream = streams.stream and f.version = 1 and f.at < $3 and $4)
+           order by due_at limit $2`,
+          // A payment that has been open for so long is found as that.
+          [before(overdueMs), listedMax, before(unsettledMs), service === 'payments'],
         );
         return rows.map(({ stream, due, state }): Finding => {
           const isOrder = typeOf(stream) === 'order';
