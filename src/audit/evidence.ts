@@ -31,7 +31,7 @@ export function inSnapshot<T>(database: Database, work: (sql: Sql) => Promise<T>
   return database.transaction(async (sql) => {
     const [, , result] = await Promise.all([
       sql.query('', 'set transaction isolation level repeatable read, read only'),
-      sql.query('limit', `select set_config('statement_timeout', $1, true)`, [String(statementTimeoutMs)]),
+      sql.query('audit limit', `select set_config('statement_timeout', $1, true)`, [String(statementTimeoutMs)]),
       work(sql),
     ]);
     return result;
@@ -83,7 +83,7 @@ export async function readEvents(
 export const typeOf = (stream: string): string => stream.slice(0, stream.indexOf('-'));
 
 export async function headOf(sql: Sql): Promise<number> {
-  const rows = await sql.query<{ position: number }>('head', 'select position from log_head');
+  const rows = await sql.query<{ position: number }>('audit head', 'select position from log_head');
   return rows[0]?.position ?? 0;
 }
 
@@ -93,8 +93,8 @@ export async function passedBy(
   consumer: string,
 ): Promise<{ readonly position: number; readonly parked: ReadonlySet<string> }> {
   const [[checkpoint], streams] = await Promise.all([
-    sql.query<{ position: number }>('passed', 'select position from checkpoints where consumer = $1', [consumer]),
-    sql.query<{ stream: string }>('parked', 'select distinct stream from parked_messages where consumer = $1', [
+    sql.query<{ position: number }>('audit passed', 'select position from checkpoints where consumer = $1', [consumer]),
+    sql.query<{ stream: string }>('audit parked', 'select distinct stream from parked_messages where consumer = $1', [
       consumer,
     ]),
   ]);

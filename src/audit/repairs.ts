@@ -34,7 +34,7 @@ export function rowRepair(parts: WalkParts, tables: readonly ReadTable[], lookIn
           const now = await stillWrong(lookIn, sql, finding);
           const table = tables.find(({ name }) => finding.entity.startsWith(`queries/${name}/`))!;
           await replaceRow(sql, table, keyOf(table, (now.expected ?? now.found) as Row), now.expected as Row | null);
-          await sql.query('fence all', 'update checkpoints set generation = generation + 1');
+          await sql.query('audit fence all', 'update checkpoints set generation = generation + 1');
           return { before: now.found, after: now.expected };
         },
       );
@@ -80,11 +80,11 @@ export function stateRepair(
 
 async function replaceState(sql: Sql, stream: string, shape: Shape | null): Promise<void> {
   if (shape === null) {
-    await sql.query('remove state', 'delete from streams where stream = $1', [stream]);
+    await sql.query('audit remove state', 'delete from streams where stream = $1', [stream]);
     return;
   }
   await sql.query(
-    'put state',
+    'audit put state',
     `insert into streams (stream, version, slot, due_at, state) values ($1, $2, $3, $4, $5)
      on conflict (stream) do update
        set version = excluded.version, slot = excluded.slot, due_at = excluded.due_at, state = excluded.state`,
@@ -106,7 +106,7 @@ export const noLongerWrong = (entity: string): Error => new Error(`${entity} is 
 function locked<T>(database: Database, lock: string, work: (sql: Sql) => Promise<T>): Promise<T> {
   return database.transaction(async (sql) => {
     await sql.query(
-      'limits of a repair',
+      'audit limits of a repair',
       `select set_config('lock_timeout', $1, true), set_config('statement_timeout', $2, true)`,
       [String(lockTimeoutMs), String(statementTimeoutMs)],
     );

@@ -59,7 +59,7 @@ export function copiesWalk(parts: WalkParts): Walk {
       inSnapshot(databases.inventory, async (sql) => ({
         passed: await passedBy(sql, 'inventory-of-catalog'),
         listings: await sql.query<{ stream: string }>(
-          'listings',
+          'audit listings',
           'select distinct stream from events where stream = any($1)',
           [skus.map((sku) => `listing-${sku}`)],
         ),
@@ -110,7 +110,7 @@ export function copiesWalk(parts: WalkParts): Walk {
 
     async size() {
       const [row] = await databases.catalog.query<{ size: number }>(
-        'size of streams',
+        'audit size of streams',
         `select greatest(reltuples, 0)::bigint as size from pg_class where oid = 'streams'::regclass`,
       );
       return row?.size ?? 0;
@@ -122,7 +122,7 @@ export function copiesWalk(parts: WalkParts): Walk {
       const max = Math.min(entitiesMax, productsPerPieceMax);
       if (way === 'catalog') {
         const rows = await databases.catalog.query<{ stream: string }>(
-          'streams after',
+          'audit streams after',
           'select stream from streams where stream > $1 order by stream limit $2',
           [place, max],
         );
@@ -132,12 +132,12 @@ export function copiesWalk(parts: WalkParts): Walk {
       }
       // What ordering offers and the catalogue does not have.
       const rows = await databases.ordering.query<{ sku: string }>(
-        'offers after',
+        'audit offers after',
         'select sku from products where sku > $1 order by sku limit $2',
         [place, max],
       );
       const unknown = await databases.catalog.query<{ sku: string }>(
-        'offers that are not there',
+        'audit offers that are not there',
         `select sku from unnest($1::text[]) as n (sku) where not exists (select from events where stream = 'product-' || sku)`,
         [rows.map(({ sku }) => sku)],
       );

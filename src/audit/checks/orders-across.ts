@@ -204,7 +204,7 @@ export function ordersWalk(parts: WalkParts, ledger: LedgerCopy): Walk {
 
   async function ordersThatAreNot(ids: readonly string[]): Promise<readonly string[]> {
     const rows = await databases.ordering.query<{ id: string }>(
-      'orders without events',
+      'audit orders without events',
       `select id from unnest($1::text[]) as n (id)
        where not exists (select from events where stream = 'order-' || id)`,
       [ids],
@@ -278,7 +278,7 @@ export function ordersWalk(parts: WalkParts, ledger: LedgerCopy): Walk {
 
     async size() {
       const [row] = await databases.ordering.query<{ size: number }>(
-        'size of streams',
+        'audit size of streams',
         `select greatest(reltuples, 0)::bigint as size from pg_class where oid = 'streams'::regclass`,
       );
       return row?.size ?? 0;
@@ -309,7 +309,7 @@ export function ordersWalk(parts: WalkParts, ledger: LedgerCopy): Walk {
 
     async freshest(limit) {
       const rows = await databases.ordering.query<{ stream: string }>(
-        'freshest',
+        'audit freshest',
         'select stream from events order by position desc limit $1',
         [limit],
       );
@@ -325,7 +325,7 @@ const cursorOf = (way: Way, place: string): string => JSON.stringify([way, place
 
 async function streamsAfter(sql: Sql, after: string, max: number): Promise<string[]> {
   const rows = await sql.query<{ stream: string }>(
-    'streams after',
+    'audit streams after',
     'select stream from streams where stream > $1 order by stream limit $2',
     [after, max],
   );
@@ -335,7 +335,7 @@ async function streamsAfter(sql: Sql, after: string, max: number): Promise<strin
 /** By order; from the events, which are what has happened, and not from states, which are compared with them elsewhere. */
 async function storiesOf(sql: Sql, type: string, orderIds: readonly string[]): Promise<ReadonlyMap<string, Story>> {
   const [found] = await sql.query<{ stories: string | null }>(
-    'stories',
+    'audit stories',
     `select json_agg(s) as stories from (
        select stream, json_agg(split_part(type, '.', 1) order by version) as types, min(position) as placed,
          min(position) filter (where type like 'OrderReserved%') as reserved, max(position) as last,

@@ -88,12 +88,12 @@ export function productRows(parts: WalkParts, projections: readonly Projection[]
       if (head - reached > eventsBehindMax) return null;
       const [states, tables, events] = await Promise.all([
         sql.query<{ stream: string; version: number; state: string }>(
-          'states of stock',
+          'audit states of stock',
           'select stream, version, state from streams where stream = any($1)',
           [skus.map((sku) => `stock-${sku}`)],
         ),
         sql.query<{ sku: string } & Stock>(
-          'tables of stock',
+          'audit tables of stock',
           'select sku, version as stock_version, on_hand, reserved from stock where sku = any($1)',
           [skus],
         ),
@@ -168,7 +168,7 @@ export function readProductsWalk(parts: WalkParts, products: ProductRows): Walk 
 
     async size() {
       const [row] = await databases.catalog.query<{ size: number }>(
-        'size of streams',
+        'audit size of streams',
         `select greatest(reltuples, 0)::bigint as size from pg_class where oid = 'streams'::regclass`,
       );
       return row?.size ?? 0;
@@ -179,7 +179,7 @@ export function readProductsWalk(parts: WalkParts, products: ProductRows): Walk 
       if (way === 'listed') {
         const max = Math.min(entitiesMax, productsPerSnapshotMax);
         const rows = await databases.catalog.query<{ stream: string }>(
-          'streams after',
+          'audit streams after',
           'select stream from streams where stream > $1 order by stream limit $2',
           [place, max],
         );
@@ -188,12 +188,12 @@ export function readProductsWalk(parts: WalkParts, products: ProductRows): Walk 
         return { looked: rows.length, findings: await lookAtProducts(skus), next: JSON.stringify(next) };
       }
       const rows = await databases.queries.query<{ sku: string }>(
-        'products after',
+        'audit products after',
         'select sku from products where sku > $1 order by sku limit $2',
         [place, namesPerPieceMax],
       );
       const unknown = await databases.catalog.query<{ sku: string }>(
-        'products that are not there',
+        'audit products that are not there',
         `select sku from unnest($1::text[]) as n (sku) where not exists (select from streams where stream = 'product-' || sku)`,
         [rows.map(({ sku }) => sku)],
       );

@@ -160,10 +160,13 @@ export type Compared = {
 export async function readShown(sql: Sql): Promise<Shown> {
   const [checkpoints, parked] = await Promise.all([
     sql.query<{ consumer: string; position: number; generation: number }>(
-      'shown',
+      'audit shown',
       'select consumer, position, generation from checkpoints',
     ),
-    sql.query<{ consumer: string; position: number }>('passed', 'select consumer, position from parked_messages'),
+    sql.query<{ consumer: string; position: number }>(
+      'audit passed over',
+      'select consumer, position from parked_messages',
+    ),
   ]);
   const bySource = Map.groupBy(parked, ({ consumer }) => consumer.slice('projections-of-'.length));
   return {
@@ -217,7 +220,7 @@ export function readRowsWalk(parts: WalkParts, orders: OrderRows): Walk {
 
   async function lookAtOrdering(after: string, max: number): Promise<Piece> {
     const rows = await databases.ordering.query<{ stream: string }>(
-      'streams after',
+      'audit streams after',
       'select stream from streams where stream > $1 order by stream limit $2',
       [after, max],
     );
@@ -231,14 +234,14 @@ export function readRowsWalk(parts: WalkParts, orders: OrderRows): Walk {
   async function lookAtRows(n: number, after: string): Promise<Piece> {
     const table = orders.tables[n]!;
     const rows = await databases.queries.query<{ id: string }>(
-      `orders of ${table.name}`,
+      `audit orders of ${table.name}`,
       `select distinct order_id as id from (
          select order_id from ${table.name} where order_id > $1 order by order_id limit $2) t order by 1`,
       [after, namesPerPieceMax],
     );
     const ids = rows.map(({ id }) => id);
     const unknown = await databases.ordering.query<{ id: string }>(
-      'orders that are not there',
+      'audit orders that are not there',
       `select id from unnest($1::text[]) as n (id) where not exists (select from streams where stream = 'order-' || id)`,
       [ids],
     );
@@ -258,7 +261,7 @@ export function readRowsWalk(parts: WalkParts, orders: OrderRows): Walk {
 
     async size() {
       const [row] = await databases.ordering.query<{ size: number }>(
-        'size of streams',
+        'audit size of streams',
         `select greatest(reltuples, 0)::bigint as size from pg_class where oid = 'streams'::regclass`,
       );
       return row?.size ?? 0;
@@ -277,7 +280,7 @@ export function readRowsWalk(parts: WalkParts, orders: OrderRows): Walk {
 
     async freshest(limit) {
       const rows = await databases.ordering.query<{ stream: string }>(
-        'freshest',
+        'audit freshest',
         'select stream from events order by position desc limit $1',
         [limit],
       );

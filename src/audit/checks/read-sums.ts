@@ -292,7 +292,7 @@ export function readSumsWalk(parts: WalkParts, sums: SumRows): Walk {
   async function lookAtShown(after: string): Promise<Piece> {
     const ids = await customersAfter(databases.queries, after, namesPerPieceMax);
     const rows = await databases.ordering.query<{ id: string }>(
-      'customers that are not there',
+      'audit customers that are not there',
       'select id from unnest($1::text[]) as n (id) where not exists (select from customers where customer_id = id)',
       [ids],
     );
@@ -306,7 +306,7 @@ export function readSumsWalk(parts: WalkParts, sums: SumRows): Walk {
   async function lookAtHours(after: string, max: number): Promise<Piece> {
     const from = after === '' ? null : after;
     const rows = await databases.queries.query<{ hour: string }>(
-      'hours after',
+      'audit hours after',
       `select to_json(hour) #>> '{}' as hour from sales_hours where hour >= $1 order by sales_hours.hour limit $2`,
       [from ?? '-infinity', max],
     );
@@ -322,7 +322,7 @@ export function readSumsWalk(parts: WalkParts, sums: SumRows): Walk {
 
     async size() {
       const [row] = await databases.queries.query<{ size: number }>(
-        'size of sums',
+        'audit size of sums',
         `select sum(greatest(reltuples, 0))::bigint as size from pg_class
          where oid in ('customers'::regclass, 'sales_hours'::regclass)`,
       );
@@ -350,7 +350,7 @@ const cursorOf = (way: Way, place: string): string => JSON.stringify([way, place
 
 async function customersAfter(sql: Sql, after: string, max: number): Promise<string[]> {
   const rows = await sql.query<{ id: string }>(
-    'customers after',
+    'audit customers after',
     'select customer_id as id from customers where customer_id > $1 order by customer_id limit $2',
     [after, max],
   );

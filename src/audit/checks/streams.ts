@@ -89,7 +89,7 @@ type StoredStream = {
 
 export async function readStreams(sql: Sql, where: string, values: readonly unknown[]): Promise<StoredStream[]> {
   const [found] = await sql.query<{ rows: string | null }>(
-    `streams where ${where}`,
+    `audit streams where ${where}`,
     `select json_agg(s) as rows from (
        select stream, version, slot, due_at as due, state from streams where ${where}) s`,
     values,
@@ -189,7 +189,7 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<AuditedSe
   async function lookAtStreams(service: AuditedService, after: string, max: number): Promise<ServicePiece> {
     return inSnapshot(databases[service], async (sql) => {
       const [bound] = await sql.query<{ stream: string }>(
-        'bound of streams',
+        'audit bound of streams',
         'select stream from streams where stream > $1 order by stream offset $2 limit 1',
         [after, max - 1],
       );
@@ -294,7 +294,7 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<AuditedSe
     const key = table.key[0]!;
     return inSnapshot(databases[service], async (sql) => {
       const names = await sql.query<{ id: string; known: boolean }>(
-        `names of ${table.name}`,
+        `audit names of ${table.name}`,
         `select id, exists (select from streams where stream = '${of}-' || id) or
            exists (select from events where stream = '${of}-' || id) as known
          from (select distinct ${key} as id from (
@@ -336,7 +336,7 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<AuditedSe
       const sizes = await Promise.all(
         auditedServices.map((service) =>
           databases[service].query<{ size: number }>(
-            'size of streams',
+            'audit size of streams',
             `select greatest(reltuples, 0)::bigint as size from pg_class where oid = 'streams'::regclass`,
           ),
         ),
@@ -375,7 +375,7 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<AuditedSe
       const streams = await Promise.all(
         auditedServices.map(async (service) => {
           const rows = await databases[service].query<{ stream: string }>(
-            'freshest',
+            'audit freshest',
             'select stream from events order by position desc limit $1',
             [Math.ceil(limit / auditedServices.length)],
           );

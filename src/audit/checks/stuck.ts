@@ -71,7 +71,7 @@ export function stuckWalk(given: WalkParts): Walk {
     const found = await Promise.all(
       services.map(async (service) => {
         const rows = await databases[service].query<{ stream: string; due: string; state: string }>(
-          'overdue',
+          'audit overdue',
           `select stream, to_json(due_at) #>> '{}' as due, state from streams
            where due_at < $1 and not exists (
              select from events f where f.stream = streams.stream and f.version = 1 and f.at < $3 and $4)
@@ -98,7 +98,7 @@ export function stuckWalk(given: WalkParts): Walk {
 
   async function unsettledPayments(): Promise<Finding[]> {
     const rows = await databases.payments.query<{ stream: string; since: string; state: string }>(
-      'unsettled',
+      'audit unsettled',
       `select s.stream, to_json(e.at) #>> '{}' as since, s.state from streams s
        join events e on e.stream = s.stream and e.version = s.version
        join events f on f.stream = s.stream and f.version = 1
@@ -128,7 +128,7 @@ export function stuckWalk(given: WalkParts): Walk {
     const reached = await Promise.all(
       ([...services, 'queries'] as const).map(async (owner) => {
         const rows = await databases[owner].query<{ consumer: string; position: number; source: string }>(
-          'standing',
+          'audit standing',
           `select consumer, position, source from checkpoints c where source is not null
              and not exists (select from consumer_pauses p where p.consumer = c.consumer and paused)
              and not exists (select from consumer_pauses p where p.consumer = 'projections-of-' || c.source and paused)`,
@@ -175,7 +175,7 @@ export function stuckWalk(given: WalkParts): Walk {
       services.map(async (service): Promise<Finding[]> => {
         const limit = before(idempotencyRetentionHours * 3_600_000 + keysGraceMs);
         const rows = await databases[service].query<{ caller: string; key: string; at: string }>(
-          'old keys',
+          'audit old keys',
           `select caller, key, to_json(at) #>> '{}' as at from idempotency_keys where at < $1 limit 1`,
           [limit],
         );
