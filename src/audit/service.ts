@@ -16,7 +16,8 @@ import { auditRoutes, type AuditJobs, openByCheck } from './http.ts';
 import { createRecording } from './recording.ts';
 import { isLate, startRunning } from './running.ts';
 import { startSampling } from './sampling.ts';
-import { createWalks, type WalkParts } from './walks.ts';
+import type { WalkParts } from './evidence.ts';
+import { createWalks } from './walks.ts';
 
 export const auditSchema = [...logSchemaFolders, new URL('./schema/', import.meta.url)];
 

@@ -1,27 +1,43 @@
-/** All walks of the audit, except that over the answers in memory. */
-import type { CommandServiceName, ShopServiceName } from '#contracts/service.ts';
-import type { CommandBus } from '#cqrs/command-bus.ts';
-import type { Ports } from '#platform/ports.ts';
-import type { Database } from '#platform/postgres.ts';
-import type { DatabaseOwner } from '#platform/settings.ts';
+/** All that the audit looks at, but for the answers in memory. */
+import type { Audited, ShopServiceName } from '#contracts/service.ts';
+import { catalogAudited } from '#services/catalog/service.ts';
+import { inventoryAudited } from '#services/inventory/service.ts';
+import { orderingAudited } from '#services/ordering/service.ts';
+import { paymentsAudited } from '#services/payments/service.ts';
+import { createReadModels } from '#services/queries/service.ts';
 import type { Walk } from './check.ts';
+import { copiesWalk } from './checks/copies.ts';
+import { ordersWalk } from './checks/orders-across.ts';
+import { productRows, readProductsWalk } from './checks/read-products.ts';
+import { orderRows, readRowsWalk } from './checks/read-rows.ts';
+import { readSumsWalk, sumRows } from './checks/read-sums.ts';
+import { stockWalk } from './checks/stock.ts';
+import { streamsWalk } from './checks/streams.ts';
+import { stuckWalk } from './checks/stuck.ts';
+import type { WalkParts } from './evidence.ts';
+import { openLedgerCopy } from './ledger.ts';
 import { logWalk } from './log-walk.ts';
 
-export type WalkParts = {
-  readonly databases: Readonly<Record<DatabaseOwner, Database>>;
-  sourceOf(service: CommandServiceName): string;
-  /** `http://host:port` of the payment provider, whose ledger is read. */
-  readonly providerUrl: string;
-  readonly ports: Ports;
-  readonly idempotencyRetentionHours: number;
-  /** Only where all services run; without it nothing is repaired. */
-  readonly corrections?: {
-    readonly buses: Readonly<Record<ShopServiceName, CommandBus>>;
-    /** Rows of the read database were replaced: whoever remembers some here asks anew at once; others do within seconds. */
-    rowsReplaced(): void;
-  };
+const audited: Readonly<Record<ShopServiceName, Audited>> = {
+  catalog: catalogAudited,
+  ordering: orderingAudited,
+  inventory: inventoryAudited,
+  payments: paymentsAudited,
 };
 
+/** Each has places of its own, and may be walked beside the others. */
 export function createWalks(parts: WalkParts): Walk[] {
-  return [logWalk(parts)];
+  const { projections } = createReadModels({ database: parts.databases.queries, cacheMb: 0, ports: parts.ports });
+  const orders = orderRows(parts, projections);
+  return [
+    logWalk(parts),
+    stuckWalk(parts),
+    copiesWalk(parts),
+    stockWalk(parts, audited.inventory),
+    streamsWalk(parts, audited),
+    readProductsWalk(parts, productRows(parts, projections)),
+    readSumsWalk(parts, sumRows(parts, orders, projections)),
+    readRowsWalk(parts, orders),
+    ordersWalk(parts, openLedgerCopy(parts.providerUrl, parts.ports)),
+  ];
 }

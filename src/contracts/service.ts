@@ -1,8 +1,9 @@
 /** What every command service is made of, and what it is given. The same plan for all of them. */
-import type { CommandBus } from '#cqrs/command-bus.ts';
+import type { AnyStreamType, CommandBus } from '#cqrs/command-bus.ts';
 import type { Consumer, ReportTrouble } from '#cqrs/consumer.ts';
 import type { EventLog } from '#cqrs/event-log.ts';
 import type { Feed } from '#cqrs/feed.ts';
+import type { InlineTable } from '#cqrs/table-rows.ts';
 import type { Timers } from '#cqrs/timers.ts';
 import type { Ports } from '#platform/ports.ts';
 import type { CommandRoute } from './routes.ts';
@@ -37,3 +38,9 @@ export type RunningService = {
 };
 
 export type Service = RunningService & { readonly routes: readonly CommandRoute[] };
+
+/** What a service stores that follows from its log: the states of its streams, and the tables beside them. */
+export type Audited = {
+  readonly streams: readonly AnyStreamType[];
+  readonly tables: readonly InlineTable[];
+};

@@ -75,6 +75,11 @@ export type CommandBus = {
    * (after `log-unavailable` that is unknown: repeat under the same key).
    */
   execute<Result>(work: Work<Result>): Promise<Done<Result>>;
+  /**
+   * Takes what is stored of these streams from the log again. For whoever has mended a state in place: its version says
+   * nothing of that.
+   */
+  forget(streams: readonly StreamId[]): void;
   /** What the bus has done since it was made. */
   statistics(): {
     readonly queued: number;
@@ -112,18 +117,24 @@ const batchReadsMax = 20_000;
  * - after three conflicts a command is decided alone, and gets through
  * - after an append whose answer was lost, commands are decided on what the log holds
  * - a full queue refuses at once, and takes commands again when it has room
+ * - what was mended in the log is decided on once the bus has been told
  */
 export function createCommandBus(options: CommandBusOptions): CommandBus {
   const { log, ports = systemPorts } = options;
   const batchWorksMax = options.batchWorksMax ?? 1_000;
   const queueWorksMax = options.queueWorksMax ?? 20_000;
   const cache = new LRUCache<StreamId, Stored>({ max: options.cachedStreamsMax ?? 20_000 });
+  /** While a batch is under way: what it has made of these is not kept. */
+  const forgotten = new Set<StreamId>();
   const counts = { batches: 0, works: 0, conflicts: 0 };
   let queue: Queued[] = [];
   let running = false;
 
   async function run(): Promise<void> {
-    while (queue.length > 0) await runBatch(nextBatch());
+    while (queue.length > 0) {
+      forgotten.clear();
+      await runBatch(nextBatch());
+    }
     running = false;
   }
 
@@ -246,7 +257,10 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
     let next = 0;
     counts.works += decided.length;
     for (const { queued, result: answer, events, writes } of decided) {
-      for (const [stream, { version, state }] of writes) cache.set(stream, { version, state });
+      for (const [stream, { version, state }] of writes) {
+        if (forgotten.has(stream)) cache.delete(stream);
+        else cache.set(stream, { version, state });
+      }
       const own = result.appended.slice(next, next + events.length);
       next += events.length;
       queued.resolve({ result: answer, replayed: false, position: own.at(-1)?.position ?? result.head, events: own });
@@ -341,6 +355,12 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
           ports.soon(() => void run());
         }
       });
+    },
+    forget(streams) {
+      for (const stream of streams) {
+        cache.delete(stream);
+        forgotten.add(stream);
+      }
     },
     statistics: () => ({ queued: queue.length, ...counts }),
   };

@@ -18,6 +18,8 @@ export type Origin = {
   /** The request or event that this follows from. */
   readonly causationId: string;
   readonly traceparent?: string;
+  /** Why somebody has intervened. */
+  readonly reason?: string;
 };
 
 export type RecordedEvent<Event extends DomainEvent = DomainEvent> = Event & {

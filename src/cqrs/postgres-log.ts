@@ -94,12 +94,18 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
 
   async function openWriter(): Promise<PinnedConnection> {
     const pinned = await database.pin();
-    // The second for a process that is stopped while it appends alone: it would hold the head's lock for as long.
-    await pinned.query(
-      'limit',
-      `select set_config('statement_timeout', $1, false), set_config('idle_in_transaction_session_timeout', $1, false)`,
-      [String(appendTimeoutMs)],
-    );
+    try {
+      // The second for a process that is stopped while it appends alone: it would hold the head's lock for as long.
+      await pinned.query(
+        'limit',
+        `select set_config('statement_timeout', $1, false), set_config('idle_in_transaction_session_timeout', $1, false)`,
+        [String(appendTimeoutMs)],
+      );
+    } catch (error) {
+      // Nobody else knows of it: kept, it would be missing in the pool for good.
+      pinned.release(true);
+      throw error;
+    }
     return pinned;
   }
 

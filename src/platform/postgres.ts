@@ -1,4 +1,5 @@
 /** Connections to one PostgreSQL database: a small pool of pipelined clients, prepared statements by name. */
+import { createHash } from 'node:crypto';
 import type { Socket } from 'node:net';
 import pg from 'pg';
 import { stepBackServer } from './background.ts';
@@ -135,6 +136,19 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
     end: () => pool.end(),
   };
 }
+
+/** The name of a statement that is put together: PostgreSQL takes no longer ones than 63 bytes. */
+export function statementName(text: string): string {
+  let name = statementNames.get(text);
+  if (name === undefined) {
+    name = createHash('sha256').update(text).digest('hex').slice(0, 16);
+    statementNames.set(text, name);
+  }
+  return name;
+}
+
+/** By text, of which there are as many as places in the code that put one together. */
+const statementNames = new Map<string, string>();
 
 /** What PostgreSQL tells of a connection's server; pg has it, its types do not. */
 type BackendKeys = { readonly processID: number };

@@ -2,21 +2,16 @@
 import { ProductVersion, PutProductBody, SkuParams } from '#contracts/http.ts';
 import type { CommandRequest, CommandRoute } from '#contracts/routes.ts';
 import type { Sku } from '#contracts/values.ts';
-import type { CommandBus, StreamType } from '#cqrs/command-bus.ts';
+import type { CommandBus } from '#cqrs/command-bus.ts';
 import { type ClientAnswer, executeForClient, staleVersion } from '#cqrs/command-request.ts';
 import type { Positions } from '#cqrs/consistency-token.ts';
-import { type Product, product } from './product.ts';
+import { product } from './product.ts';
+import { productStream } from './streams.ts';
 
 export type CatalogRoutesOptions = {
   readonly bus: CommandBus;
   readonly source: string;
   caughtUp(positions: Positions, waitMs: number): Promise<boolean>;
-};
-
-const productStream: StreamType<Product> = {
-  name: 'product',
-  initial: product.initial,
-  evolve: (state, event) => product.evolve(state, event as never),
 };
 
 export function catalogRoutes(options: CatalogRoutesOptions): CommandRoute[] {

@@ -1,17 +1,26 @@
 /** Inventory, put together: stock per product, and what is held for orders. */
-import type { Service, ServiceParts } from '#contracts/service.ts';
+import type { Audited, Service, ServiceParts } from '#contracts/service.ts';
 import { startReactions } from '#cqrs/reactions.ts';
 import { logSchemaFolders } from '#cqrs/postgres-log.ts';
 import { commandsCaughtUp } from '#cqrs/progress.ts';
 import { startTimers } from '#cqrs/timers.ts';
 import { inventoryRoutes } from './http.ts';
+import { inventoryTables } from './inline-tables.ts';
 import { tellReservation, toCatalog, toOrdering } from './reactions.ts';
-import { reservationStream } from './streams.ts';
+import { listingStream, reservationStream, stockStream } from './streams.ts';
+
+export { inventoryCorrections } from './corrections.ts';
 
 export const inventorySchema = [...logSchemaFolders, new URL('./schema/', import.meta.url)];
 
 /** How long the catalogue is listened to before a product is called unknown. */
 const hearCatalogMs = 1_000;
+
+/** What the audit compares with the log. */
+export const inventoryAudited: Audited = {
+  streams: [listingStream, reservationStream, stockStream],
+  tables: inventoryTables,
+};
 
 export function startInventory(parts: ServiceParts & { readonly reservationTtlSeconds: number }): Service {
   const { log, bus, ports, feedOf, reportTrouble } = parts;

@@ -1,12 +1,15 @@
 /** Ordering, put together: customers, orders, and the copy of the catalogue that prices them. */
-import type { Service, ServiceParts } from '#contracts/service.ts';
+import type { Audited, Service, ServiceParts } from '#contracts/service.ts';
 import { logSchemaFolders } from '#cqrs/postgres-log.ts';
 import { startReactions } from '#cqrs/reactions.ts';
 import { commandsCaughtUp } from '#cqrs/progress.ts';
 import { startTimers } from '#cqrs/timers.ts';
 import { orderingRoutes } from './http.ts';
+import { orderingTables } from './inline-tables.ts';
 import { tellOrder, toCatalog, toInventory, toPayments } from './reactions.ts';
-import { orderStream } from './streams.ts';
+import { customerStream, offerStream, orderStream } from './streams.ts';
+
+export { orderingCorrections } from './corrections.ts';
 
 export const orderingSchema = [...logSchemaFolders, new URL('./schema/', import.meta.url)];
 
@@ -14,6 +17,12 @@ export const orderingSchema = [...logSchemaFolders, new URL('./schema/', import.
 const hearCatalogMs = 250;
 /** How long before a product is called unknown. */
 const hearCatalogThoroughlyMs = 1_000;
+
+/** What the audit compares with the log. */
+export const orderingAudited: Audited = {
+  streams: [customerStream, offerStream, orderStream],
+  tables: orderingTables,
+};
 
 export function startOrdering(parts: ServiceParts & { readonly orderDeadlineSeconds: number }): Service {
   const { log, bus, ports, feedOf, reportTrouble } = parts;

@@ -1,16 +1,23 @@
 /** Payments, put together: what orders owe, and the provider's side of the story. Clients reach it only through orders. */
-import type { Service, ServiceParts } from '#contracts/service.ts';
+import type { Audited, Service, ServiceParts } from '#contracts/service.ts';
 import { startReactions } from '#cqrs/reactions.ts';
 import { logSchemaFolders } from '#cqrs/postgres-log.ts';
 import { startTimers } from '#cqrs/timers.ts';
+import { paymentsTables } from './inline-tables.ts';
 import { startProviderCalls } from './provider-calls.ts';
 import type { ProviderClient } from './provider-client.ts';
 import { toOrdering } from './reactions.ts';
+import { paymentStream } from './streams.ts';
+
+export { paymentsCorrections } from './corrections.ts';
 
 export const paymentsSchema = [...logSchemaFolders, new URL('./schema/', import.meta.url)];
 
 /** A payment that is not settled after so many time-outs was left behind by a crash. */
 const settleAfterTimeouts = 3;
+
+/** What the audit compares with the log. */
+export const paymentsAudited: Audited = { streams: [paymentStream], tables: paymentsTables };
 
 export type PaymentsOptions = {
   readonly provider: ProviderClient;

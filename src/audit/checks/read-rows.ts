@@ -1,0 +1,303 @@
+/**
+ * I10, of the rows that belong to one order: each is what the projection makes of the order's events. Checkpoints
+ * and rows are read in one snapshot, the events up to these checkpoints afterwards, which do not change any more: the
+ * comparison is exact whatever is written meanwhile.
+ */
+import type { ShopServiceName } from '#contracts/service.ts';
+import { entityOf, type RecordedEvent } from '#cqrs/event-log.ts';
+import { type MemoryReadStore, memoryReadStore } from '#cqrs/memory-read-store.ts';
+import type { Projection } from '#cqrs/projection.ts';
+import type { ReadTable, Row } from '#cqrs/read-store.ts';
+import { readRows } from '#cqrs/table-rows.ts';
+import type { Sql } from '#platform/postgres.ts';
+import type { Check, Finding, Piece, Walk } from '../check.ts';
+import { inSnapshot, readEvents, typeOf, type WalkParts } from '../evidence.ts';
+import { rowRepair } from '../repairs.ts';
+import { differingRows, type RowDifference } from '../rows.ts';
+
+export const readRowCheck: Check = {
+  name: 'read-row-is-projection',
+  invariants: ['I10'],
+  compares:
+    'Each row of a read model that belongs to one order is what the projection makes of the events of the order.',
+  cost: 'The rows and the events of the order are read once, and the events are folded: some 150 µs.',
+  policy: 'automatic',
+};
+
+/** The streams of an order, by service. */
+const streamsOfOrder: Readonly<Partial<Record<ShopServiceName, string>>> = {
+  ordering: 'order',
+  inventory: 'reservation',
+  payments: 'payment',
+};
+const ordersPerSnapshotMax = 500;
+/** Names of rows only. */
+const namesPerPieceMax = 5_000;
+
+/** What the read database said at one moment. */
+export type Shown = {
+  readonly checkpoints: ReadonlyMap<string, number>;
+  /** Positions that were passed without being applied, by source. */
+  readonly passed: ReadonlyMap<string, ReadonlySet<number>>;
+  readonly generation: number;
+};
+
+export type OrderRows = ReturnType<typeof orderRows>;
+
+/** `projections` are all those of the read database. */
+export function orderRows(parts: WalkParts, projections: readonly Projection[]) {
+  const { databases, sourceOf } = parts;
+  const folding = projections.filter(({ tables }) => tables.every(({ key }) => key[0] === 'order_id'));
+  const tables = folding.flatMap((projection) => projection.tables);
+  const services = [...new Set(folding.flatMap((projection) => projection.services))] as ShopServiceName[];
+
+  /** Of these orders: their rows, as `sql` shows them, and what they should be. */
+  async function compare(sql: Sql, orderIds: readonly string[]): Promise<Compared> {
+    const [shown, ...found] = await Promise.all([
+      readShown(sql),
+      ...tables.map((table) => readRows(sql, table, 'order_id = any($1)', [orderIds])),
+    ]);
+    const events = new Map(
+      await Promise.all(services.map(async (service) => [service, await eventsOf(service, shown, orderIds)] as const)),
+    );
+    const { store, leftOut } = await projected(shown, events, orderIds);
+    return {
+      shown,
+      leftOut,
+      rows: tables.map((table, n) => ({
+        table,
+        expected: store.rowsOf(table),
+        found: found[n]!.filter((row) => !leftOut.has(row['order_id'] as string)),
+      })),
+    };
+  }
+
+  async function eventsOf(
+    service: ShopServiceName,
+    { checkpoints, passed }: Shown,
+    orderIds: readonly string[],
+  ): Promise<RecordedEvent[]> {
+    const source = sourceOf(service);
+    const reached = folding.map(({ name }) => checkpoints.get(`${name}-of-${source}`) ?? 0);
+    const events = await readEvents(
+      databases[service],
+      parts,
+      service,
+      'stream = any($1) and position <= $2 order by position',
+      [orderIds.map((id) => `${streamsOfOrder[service]}-${id}`), Math.max(...reached)],
+    );
+    const skipped = passed.get(source);
+    return skipped === undefined ? events : events.filter(({ position }) => !skipped.has(position));
+  }
+
+  async function projected(
+    shown: Shown,
+    events: ReadonlyMap<ShopServiceName, readonly RecordedEvent[]>,
+    orderIds: readonly string[],
+  ): Promise<{ store: MemoryReadStore; leftOut: ReadonlySet<string> }> {
+    const store = memoryReadStore();
+    const leftOut = new Set<string>();
+    try {
+      await fold(store, shown, events);
+      return { store, leftOut };
+    } catch (error) {
+      if (orderIds.length > 1) return oneByOne(shown, events, orderIds);
+      // Its log is damaged: that is found there, and what its rows should be nobody can tell.
+      leftOut.add(orderIds[0]!);
+      return { store: memoryReadStore(), leftOut };
+    }
+  }
+
+  async function oneByOne(
+    shown: Shown,
+    events: ReadonlyMap<ShopServiceName, readonly RecordedEvent[]>,
+    orderIds: readonly string[],
+  ): Promise<{ store: MemoryReadStore; leftOut: ReadonlySet<string> }> {
+    const store = memoryReadStore();
+    const leftOut = new Set<string>();
+    const byOrder = [...events].map(
+      ([service, all]) => [service, Map.groupBy(all, ({ stream }) => entityOf(stream))] as const,
+    );
+    for (const orderId of orderIds) {
+      const own = new Map(byOrder.map(([service, orders]) => [service, orders.get(orderId) ?? []]));
+      await fold(store, shown, own).catch(() => leftOut.add(orderId));
+    }
+    return { store, leftOut };
+  }
+
+  async function fold(
+    store: MemoryReadStore,
+    { checkpoints }: Shown,
+    events: ReadonlyMap<ShopServiceName, readonly RecordedEvent[]>,
+  ): Promise<void> {
+    await store.apply([], async (rows) => {
+      for (const projection of folding) {
+        for (const service of projection.services as ShopServiceName[]) {
+          const upTo = checkpoints.get(`${projection.name}-of-${sourceOf(service)}`) ?? 0;
+          const all = events.get(service)!;
+          const odd = all.find(({ unreadable }) => unreadable !== undefined);
+          if (odd !== undefined) throw new Error(`${odd.id} cannot be read`);
+          const own = (all.at(-1)?.position ?? 0) <= upTo ? all : all.filter(({ position }) => position <= upTo);
+          if (own.length > 0) await projection.apply(service, own, rows);
+        }
+      }
+    });
+  }
+
+  return { tables, compare };
+}
+
+export type Compared = {
+  readonly shown: Shown;
+  readonly leftOut: ReadonlySet<string>;
+  readonly rows: readonly {
+    readonly table: ReadTable;
+    readonly expected: readonly Row[];
+    readonly found: readonly Row[];
+  }[];
+};
+
+/** How far the read database has come, and whether somebody has replaced its rows since it was asked last. */
+export async function readShown(sql: Sql): Promise<Shown> {
+  const [checkpoints, parked] = await Promise.all([
+    sql.query<{ consumer: string; position: number; generation: number }>(
+      'audit shown',
+      'select consumer, position, generation from checkpoints',
+    ),
+    sql.query<{ consumer: string; position: number }>(
+      'audit passed over',
+      'select consumer, position from parked_messages',
+    ),
+  ]);
+  const bySource = Map.groupBy(parked, ({ consumer }) => consumer.slice('projections-of-'.length));
+  return {
+    checkpoints: new Map(checkpoints.map(({ consumer, position }) => [consumer, position])),
+    passed: new Map([...bySource].map(([source, rows]) => [source, new Set(rows.map(({ position }) => position))])),
+    generation: checkpoints.reduce((sum, { generation }) => sum + generation, 0),
+  };
+}
+
+/**
+ * The tables were switched between the beginning of a snapshot and their being read: it shows what never was. Found
+ * out afterwards, and only when it matters.
+ */
+export async function wasReplaced(parts: WalkParts, { generation }: Shown): Promise<boolean> {
+  return (await readShown(parts.databases.queries)).generation !== generation;
+}
+
+export const findingOf = (table: ReadTable, { key, expected, found }: RowDifference, orderId?: string): Finding => ({
+  check: readRowCheck.name,
+  entity: `queries/${table.name}/${key.join('/')}`,
+  ...(orderId === undefined ? {} : { orderId }),
+  says:
+    expected === null
+      ? `${table.name} has a row that no event accounts for.`
+      : found === null
+        ? `A row is missing in ${table.name}.`
+        : `A row of ${table.name} is not what its events come to.`,
+  expected,
+  found,
+  repairs: ['re-project'],
+});
+
+/**
+ * Goes over the orders of ordering's log and then over the rows that have no order there. After `cursor` what is
+ * left of the first way comes before the second.
+ */
+export function readRowsWalk(parts: WalkParts, orders: OrderRows): Walk {
+  const { databases } = parts;
+
+  const findingsIn = ({ rows }: Compared): Finding[] =>
+    rows.flatMap(({ table, expected, found }) =>
+      differingRows(table, expected, found).map((one) => findingOf(table, one, one.key[0])),
+    );
+
+  async function lookAtOrders(orderIds: readonly string[]): Promise<Finding[]> {
+    if (orderIds.length === 0) return [];
+    const compared = await inSnapshot(databases.queries, (sql) => orders.compare(sql, orderIds));
+    const findings = findingsIn(compared);
+    return findings.length > 0 && (await wasReplaced(parts, compared.shown)) ? [] : findings;
+  }
+
+  async function lookAtOrdering(after: string, max: number): Promise<Piece> {
+    const rows = await databases.ordering.query<{ stream: string }>(
+      'audit streams after',
+      'select stream from streams where stream > $1 order by stream limit $2',
+      [after, max],
+    );
+    const orderIds = rows.flatMap(({ stream }) => (typeOf(stream) === 'order' ? [entityOf(stream)] : []));
+    const last = rows.length < max ? null : rows.at(-1)!.stream;
+    const next = last === null ? cursorOf(0, '') : cursorOf(-1, last);
+    return { looked: rows.length, findings: await lookAtOrders(orderIds), next };
+  }
+
+  /** Rows of the n-th table whose order is not in the log. */
+  async function lookAtRows(n: number, after: string): Promise<Piece> {
+    const table = orders.tables[n]!;
+    const rows = await databases.queries.query<{ id: string }>(
+      `audit orders of ${table.name}`,
+      `select distinct order_id as id from (
+         select order_id from ${table.name} where order_id > $1 order by order_id limit $2) t order by 1`,
+      [after, namesPerPieceMax],
+    );
+    const ids = rows.map(({ id }) => id);
+    const unknown = await databases.ordering.query<{ id: string }>(
+      'audit orders that are not there',
+      `select id from unnest($1::text[]) as n (id) where not exists (select from streams where stream = 'order-' || id)`,
+      [ids],
+    );
+    const findings: Finding[] = [];
+    for (let from = 0; from < unknown.length; from += ordersPerSnapshotMax) {
+      const some = unknown.slice(from, from + ordersPerSnapshotMax).map(({ id }) => id);
+      findings.push(...(await lookAtOrders(some)).filter(({ entity }) => entity.startsWith(`queries/${table.name}/`)));
+    }
+    const last = ids.at(-1);
+    const next = last !== undefined ? cursorOf(n, last) : n + 1 < orders.tables.length ? cursorOf(n + 1, '') : null;
+    return { looked: 0, findings, next };
+  }
+
+  return {
+    name: 'read-rows',
+    checks: [readRowCheck],
+
+    async size() {
+      const [row] = await databases.ordering.query<{ size: number }>(
+        'audit size of streams',
+        `select greatest(reltuples, 0)::bigint as size from pg_class where oid = 'streams'::regclass`,
+      );
+      return row?.size ?? 0;
+    },
+
+    look(after, entitiesMax) {
+      const { way, place } = after === null ? { way: -1, place: '' } : placeOf(after);
+      return way < 0 ? lookAtOrdering(place, Math.min(entitiesMax, ordersPerSnapshotMax)) : lookAtRows(way, place);
+    },
+
+    lookAt(entity) {
+      return lookAtOrders([orderIn(entity)]);
+    },
+
+    ...rowRepair(parts, orders.tables, async (sql, entity) => findingsIn(await orders.compare(sql, [orderIn(entity)]))),
+
+    async freshest(limit) {
+      const rows = await databases.ordering.query<{ stream: string }>(
+        'audit freshest',
+        'select stream from events order by position desc limit $1',
+        [limit],
+      );
+      const streams = new Set(rows.map(({ stream }) => stream).filter((stream) => typeOf(stream) === 'order'));
+      return [...streams].map((stream) => `queries/orders/${entityOf(stream)}`);
+    },
+  };
+}
+
+/** `queries/<table>/<order>` and perhaps more. */
+const orderIn = (entity: string): string => entity.split('/')[2] ?? '';
+
+/** `way` -1: by ordering's streams; else by the rows of that table. */
+const cursorOf = (way: number, place: string): string => JSON.stringify([way, place]);
+
+function placeOf(cursor: string): { readonly way: number; readonly place: string } {
+  const [way, place] = JSON.parse(cursor) as [number, string];
+  return { way, place };
+}

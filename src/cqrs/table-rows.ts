@@ -1,0 +1,86 @@
+/**
+ * Rows of tables as whoever checks and mends them reads and writes them: by key and outside of any consumer, with
+ * values in the form that `read-store.ts` gives them.
+ */
+import { type Sql, statementName } from '#platform/postgres.ts';
+import type { ColumnType, ColumnValue, ReadTable, Row, RowKey } from './read-store.ts';
+
+/** A table whose rows follow from the states of a service's streams, written by the transaction that writes these. */
+export type InlineTable = {
+  /** The first column of the key is the id of the stream. */
+  readonly table: ReadTable;
+  /** The type of the streams. */
+  readonly of: string;
+  /** The rows of one stream. `events` are all of its own, in order. */
+  rowsOf(stream: {
+    readonly id: string;
+    readonly version: number;
+    readonly state: never;
+    readonly events: readonly { readonly type: string; readonly data: object }[];
+  }): readonly Row[];
+};
+
+/**
+ * The rows of `table` that `where` names, in no order. They travel as one text: a row costs a third of what it does
+ * column by column.
+ *
+ * Promises:
+ * - rows are read as they were put, and written as they are read
+ */
+export async function readRows(
+  sql: Sql,
+  table: ReadTable,
+  where: string,
+  values: readonly unknown[],
+): Promise<readonly Row[]> {
+  const columns = Object.entries(table.columns).map(([name, type]) => {
+    if (type === 'words') return `array_to_json(tsvector_to_array(${name})) as ${name}`;
+    return type === 'numeric' ? `${name}::text as ${name}` : name;
+  });
+  const text = `select json_agg(r) as rows from (select ${columns.join()} from ${table.name} where ${where}) r`;
+  const [found] = await sql.query<{ rows: string | null }>(statementName(text), text, values);
+  const rows = JSON.parse(found?.rows ?? '[]') as Record<string, ColumnValue>[];
+  const times = Object.entries(table.columns).flatMap(([name, type]) => (type === 'timestamptz' ? [name] : []));
+  for (const row of rows) {
+    for (const name of times) if (row[name] !== null) row[name] = utcTime(row[name] as string);
+  }
+  return rows;
+}
+
+/**
+ * Puts `row` where `key` is, whatever stands there; null: nothing is to stand there. Within the caller's transaction.
+ *
+ * Promises:
+ * - rows are read as they were put, and written as they are read
+ */
+export async function replaceRow(sql: Sql, table: ReadTable, key: RowKey, row: Row | null): Promise<void> {
+  if (row === null) {
+    const isKey = table.key.map((column, n) => `${column} = $${n + 1}`).join(' and ');
+    await sql.query(`remove from ${table.name}`, `delete from ${table.name} where ${isKey}`, key);
+    return;
+  }
+  const columns = Object.entries(table.columns) as [string, ColumnType][];
+  const values = columns.map(([, type], n) =>
+    type === 'words' ? `array_to_tsvector($${n + 1}::text[])` : `$${n + 1}::${type === 'json' ? 'text' : type}`,
+  );
+  const changing = columns.map(([name]) => name).filter((name) => !table.key.includes(name));
+  await sql.query(
+    `put into ${table.name}`,
+    `insert into ${table.name} (${columns.map(([name]) => name).join()}) values (${values.join()})
+     on conflict (${table.key.join()}) do update set ${changing.map((name) => `${name} = excluded.${name}`).join()}`,
+    columns.map(([name]) => row[name] ?? null),
+  );
+}
+
+/**
+ * From `2011-01-01T12:00:00.5+00:00`, as PostgreSQL writes a time into JSON in UTC. What is no such time (infinity)
+ * stays as it is.
+ *
+ * Promises:
+ * - rows are read as they were put, and written as they are read
+ */
+export function utcTime(text: string): string {
+  if (!text.endsWith('+00:00')) return text;
+  const [whole = '', fraction = ''] = text.slice(0, -6).split('.');
+  return `${whole}.${fraction.slice(0, 3).padEnd(3, '0')}Z`;
+}
