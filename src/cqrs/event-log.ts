@@ -172,5 +172,10 @@ export const entityOf = (stream: StreamId): string => stream.slice(stream.indexO
  */
 export const slotOfStream = (stream: StreamId): number => slotOf(entityOf(stream));
 
-/** `<service>-<shard>-<position>`. */
+/**
+ * `<service>-<shard>-<position>`.
+ *
+ * Promises:
+ * - an event is named after its log and its position in it
+ */
 export const eventId = (source: string, position: number): string => `${source.replace('.', '-')}-${position}`;

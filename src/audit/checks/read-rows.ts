@@ -14,7 +14,7 @@ import { type AuditedService, inSnapshot, readEvents, typeOf, type WalkParts } f
 import { rowRepair } from '../repairs.ts';
 import { differingRows, type RowDifference } from '../rows.ts';
 
-export const readRowCheck: Check = {
+const readRowCheck: Check = {
   name: 'read-row-is-projection',
   invariants: ['I10'],
   compares:
