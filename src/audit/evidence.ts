@@ -38,7 +38,7 @@ export function inSnapshot<T>(database: Database, work: (sql: Sql) => Promise<T>
 }
 
 const types = Object.fromEntries(
-  auditedServices.map((service) => [service, createEventTypes(publishedEvents[service])]),
+  Object.entries(publishedEvents).map(([service, events]) => [service, createEventTypes(events)]),
 );
 
 type StoredEvent = {
@@ -56,7 +56,7 @@ type StoredEvent = {
 export async function readEvents(
   sql: Sql,
   parts: Pick<WalkParts, 'sourceOf'>,
-  service: ShopServiceName,
+  service: CommandServiceName,
   where: string,
   values: readonly unknown[],
 ): Promise<RecordedEvent[]> {

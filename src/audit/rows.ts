@@ -31,5 +31,6 @@ export const keyOf = (table: ReadTable, row: Row): string[] => table.key.map((co
 function isSame(a: ColumnValue, b: ColumnValue): boolean {
   if (a === b) return true;
   if (!Array.isArray(a) || !Array.isArray(b)) return false;
-  return a.length === b.length && a.toSorted().join(' ') === b.toSorted().join(' ');
+  const others = new Set<unknown>(b);
+  return a.length === b.length && a.every((word) => others.has(word));
 }

@@ -13,7 +13,9 @@ import {
 import { EngineError } from './errors.ts';
 import type { AppendBatch, EventLog } from './event-log.ts';
 import { openMemoryLog } from './memory-log.ts';
+import { logSchemaFolders, openPostgresLog } from './postgres-log.ts';
 import { systemPorts } from '#platform/ports.ts';
+import { testDatabase } from '../../tests/database.ts';
 
 type Account = { readonly balance: number; readonly entries: number };
 type Moved = { readonly type: 'Moved'; readonly data: { readonly by: Readonly<Record<string, number>> } };
@@ -676,3 +678,26 @@ function resultOf<Result>(settled: PromiseSettledResult<{ readonly result: Resul
   if (settled.status === 'rejected') throw settled.reason;
   return settled.value.result;
 }
+
+test('what was mended in the log is decided on once the bus has been told', async (t) => {
+  const database = await testDatabase(t, [...logSchemaFolders]);
+  const log = await openPostgresLog({ database, source: 'bank.0' });
+  t.after(() => log.close());
+  const bus = busOf(log);
+  await bus.execute(add('a', 1));
+  const mend = (balance: number): Promise<unknown> =>
+    database.query('', `update streams set state = json_build_object('balance', $1::int, 'entries', 1)`, [balance]);
+
+  await mend(100);
+  assert.equal((await bus.execute(look('a'))).result.balance, 1, 'what it remembers is of the same version');
+  bus.forget(['account-a']);
+  assert.equal((await bus.execute(look('a'))).result.balance, 100);
+
+  // Told while a batch is under way that was decided on what was there before.
+  const underWay = bus.execute(add('a', 1));
+  await setImmediate();
+  bus.forget(['account-a']);
+  await underWay;
+  await mend(1_000);
+  assert.equal((await bus.execute(look('a'))).result.balance, 1_000);
+});

@@ -180,5 +180,10 @@ export const slotOfStream = (stream: StreamId): number => slotOf(entityOf(stream
  */
 export const serviceOf = (source: string): string => source.slice(0, source.indexOf('.'));
 
-/** `<service>-<shard>-<position>`. */
+/**
+ * `<service>-<shard>-<position>`.
+ *
+ * Promises:
+ * - an event is named after its log and its position in it
+ */
 export const eventId = (source: string, position: number): string => `${source.replace('.', '-')}-${position}`;

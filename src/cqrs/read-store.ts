@@ -35,7 +35,12 @@ export type ReadTable<R extends Row = Row> = {
 /** Values of a table's key columns, in order. */
 export type RowKey = readonly string[];
 
-/** The name of a row in what `load` resolves to. */
+/**
+ * The name of a row in what `load` resolves to.
+ *
+ * Promises:
+ * - a row is named after its key, however many columns that has
+ */
 export const rowKey = (key: RowKey): string => (key.length === 1 ? key[0]! : key.join('\0'));
 
 /** The rows of one transaction. Reads see what the same transaction has put. */

@@ -54,22 +54,26 @@ export async function readRows(
  * - rows are read as they were put, and written as they are read
  */
 export async function replaceRow(sql: Sql, table: ReadTable, key: RowKey, row: Row | null): Promise<void> {
+  const first = table.key.map((column, n) => `${column} = $${n + 1}`);
   if (row === null) {
-    const isKey = table.key.map((column, n) => `${column} = $${n + 1}`).join(' and ');
-    await sql.query(`remove from ${table.name}`, `delete from ${table.name} where ${isKey}`, key);
+    await sql.query('', `delete from ${table.name} where ${first.join(' and ')}`, key);
     return;
   }
-  const columns = Object.entries(table.columns) as [string, ColumnType][];
-  const values = columns.map(([, type], n) =>
-    type === 'words' ? `array_to_tsvector($${n + 1}::text[])` : `$${n + 1}::${type === 'json' ? 'text' : type}`,
-  );
-  const changing = columns.map(([name]) => name).filter((name) => !table.key.includes(name));
+  const columns = Object.keys(table.columns);
+  const given = Object.values<ColumnType>(table.columns).map(parameterSql);
+  const changing = columns.filter((name) => !table.key.includes(name)).map((name) => `${name} = excluded.${name}`);
+  const text = `insert into ${table.name} (${columns.join()}) select ${given.join()}
+    on conflict (${table.key.join()}) do update set ${changing.join()}`;
   await sql.query(
-    `put into ${table.name}`,
-    `insert into ${table.name} (${columns.map(([name]) => name).join()}) values (${values.join()})
-     on conflict (${table.key.join()}) do update set ${changing.map((name) => `${name} = excluded.${name}`).join()}`,
-    columns.map(([name]) => row[name] ?? null),
+    '',
+    text,
+    columns.map((name) => row[name] ?? null),
   );
+}
+
+function parameterSql(type: ColumnType, n: number): string {
+  if (type === 'words') return `array_to_tsvector($${n + 1}::text[])`;
+  return `$${n + 1}::${type === 'json' ? 'text' : type}`;
 }
 
 /**

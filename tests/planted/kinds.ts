@@ -372,7 +372,7 @@ const logs: readonly Kind[] = [
     'ordering',
     (w) => `update events set data = replace(data::text, '1000', '1')::json
       where stream = 'order-${w.orders.completed}' and version = 1`,
-    ['batch-hash ordering.0'],
+    ['log-hash-chain ordering.0'],
     ({ orderId, entity }, w) =>
       orderId === w.orders.completed || entity.includes(w.customerId) || entity.includes('sales_hours'),
   ),
@@ -380,7 +380,7 @@ const logs: readonly Kind[] = [
     'an event is deleted',
     'payments',
     (w) => `delete from events where stream = 'payment-${w.orders.completed}' and version = 1`,
-    ['positions-missing payments.0', 'batch-hash payments.0', 'version-missing payments.0'],
+    ['log-positions payments.0', 'log-hash-chain payments.0', 'log-versions payments.0'],
   ),
   toLog(
     'two events have changed places',
@@ -388,14 +388,14 @@ const logs: readonly Kind[] = [
     (w) => `update events e set type = o.type, data = o.data, origin = o.origin from events o
       where e.stream = 'order-${w.orders.completed}' and o.stream = e.stream and e.version + o.version = 5
         and e.version in (2, 3)`,
-    ['batch-hash ordering.0'],
-    ({ check, orderId }, w) => check === 'batch-hash' || orderId === w.orders.completed,
+    ['log-hash-chain ordering.0'],
+    ({ check, orderId }, w) => check === 'log-hash-chain' || orderId === w.orders.completed,
   ),
   toLog(
     'an event is in another slot',
     'catalog',
     () => 'update events set slot = (slot + 1) % 1024 where position = 1',
-    ['slot catalog.0', 'batch-hash catalog.0'],
+    ['log-slots catalog.0', 'log-hash-chain catalog.0'],
   ),
   toLog(
     'the tail of a log is cut off',
@@ -404,29 +404,29 @@ const logs: readonly Kind[] = [
         last as (delete from batches where last_position = (select max(last_position) from batches) returning first_position)
       update log_head set position = first_position - 1, hash = (
         select hash from batches where batches.last_position = last.first_position - 1) from last`,
-    ['anchor-beyond-head catalog.0', 'checkpoint-beyond-head queries/products-of-catalog.0'],
-    ({ check, entity }) => check === 'checkpoint-beyond-head' || /\/(product|offer|listing)|products\//.test(entity),
+    ['log-anchors catalog.0', 'checkpoint-within-log queries/products-of-catalog.0'],
+    ({ check, entity }) => check === 'checkpoint-within-log' || /\/(product|offer|listing)|products\//.test(entity),
   ),
   toLog(
     'the head is ahead of the events',
     'payments',
     () => 'update log_head set position = position + 1',
-    ['head-differs payments.0'],
-    ({ check }) => ['positions-missing', 'batch-missing', 'consumer-stands-still'].includes(check),
+    ['log-hash-chain payments.0'],
+    ({ check }) => ['log-positions', 'log-hash-chain', 'consumer-stands-still'].includes(check),
   ),
   toLog(
     'a hash is edited',
     'inventory',
     () => `update batches set hash = sha256(hash) where first_position = 1`,
-    ['batch-hash inventory.0'],
-    ({ check }) => check === 'batch-hash',
+    ['log-hash-chain inventory.0'],
+    ({ check }) => check === 'log-hash-chain',
   ),
   {
     ...toLog(
       'a checkpoint is set beyond the log',
       'inventory',
       () => `update checkpoints set position = position + 10000 where consumer = 'inventory-of-ordering'`,
-      ['checkpoint-beyond-head inventory/inventory-of-ordering'],
+      ['checkpoint-within-log inventory/inventory-of-ordering'],
     ),
   },
   toLog(
@@ -434,7 +434,7 @@ const logs: readonly Kind[] = [
     'inventory',
     (w) => `update events set data = replace(data::text, '20', '1')::json
       where type = 'StockAdjusted' and stream = 'stock-${w.sku}'`,
-    ['batch-hash inventory.0'],
+    ['log-hash-chain inventory.0'],
     ({ check, entity }, w) => check === 'never-oversold' || (check === stock && entity.includes(w.sku)),
   ),
 ];

@@ -17,6 +17,7 @@ import { databaseOwners, type DatabaseOwner } from '#platform/settings.ts';
 import { startSandboxProvider } from '#services/payments/sandbox-provider.ts';
 import type { Finding, Walk } from '../../src/audit/check.ts';
 import { auditedServices } from '../../src/audit/evidence.ts';
+import { anchorsId, anchorsStream } from '../../src/audit/streams.ts';
 import { createWalks } from '../../src/audit/walks.ts';
 import { eventTypesOf, type ServiceName, sourceOf } from '../../src/service-map.ts';
 import { testDatabaseUrl } from '../database.ts';
@@ -24,7 +25,6 @@ import { untilAtRest } from '../invariants.ts';
 import type { DatabaseUrls, TestSystem } from '../running-program.ts';
 import { startTestSystem } from '../running-system.ts';
 import { newId, type Shop, until } from '../shop-client.ts';
-import { logsWalk } from './logs-walk.ts';
 
 export type World = {
   readonly databases: Readonly<Record<DatabaseOwner, Database>>;
@@ -85,14 +85,14 @@ export async function openWorld(t: TestContext): Promise<World> {
     for (const log of Object.values(logs)) log.close();
     await Promise.all(Object.values(databases).map((database) => database.end()));
   });
-  const anchors = await anchorsOf(databases);
+  await keepAnchors(databases);
 
   const bus = (service: ShopServiceName, ports: Ports = systemPorts): CommandBus =>
     createCommandBus({ log: logs[service], ports });
   const walksAt = (aheadMs: number): Walk[] => {
     const ports: Ports = { ...systemPorts, now: () => systemPorts.now() + aheadMs };
     const buses = Object.fromEntries(auditedServices.map((service) => [service, bus(service, ports)]));
-    const walks = createWalks({
+    return createWalks({
       databases,
       sourceOf,
       providerUrl: provider.url,
@@ -100,7 +100,6 @@ export async function openWorld(t: TestContext): Promise<World> {
       idempotencyRetentionHours: 48,
       corrections: { buses: buses as Record<ShopServiceName, CommandBus>, rowsReplaced: () => {} },
     });
-    return [logsWalk(databases, anchors), ...walks];
   };
 
   return {
@@ -180,15 +179,26 @@ async function openLogs(databases: World['databases']): Promise<Record<ShopServi
 
 type ClosingLog = EventLog & { close(): void };
 
-async function anchorsOf(databases: World['databases']): Promise<ReadonlyMap<ShopServiceName, Anchor>> {
+/** As the audit keeps them after a round. */
+async function keepAnchors(databases: World['databases']): Promise<void> {
   const anchors = await Promise.all(
     auditedServices.map(async (service) => {
       const text = `select epoch, position, encode(hash, 'hex') as hash from log_head`;
       const rows = await databases[service].query<Anchor>('', text);
-      return [service, rows[0]!] as const;
+      return { source: sourceOf(service), ...rows[0]! };
     }),
   );
-  return new Map(anchors);
+  const log = await openPostgresLog({
+    database: databases.audit,
+    source: sourceOf('audit'),
+    eventTypes: eventTypesOf.audit,
+  });
+  await createCommandBus({ log }).execute({
+    reads: [{ type: anchorsStream, id: anchorsId }],
+    origin: { actor: 'audit', correlationId: anchorsId, causationId: anchorsId },
+    run: (scope) => scope.record(anchorsStream, anchorsId, { type: 'AnchorsTaken', data: { at: scope.now, anchors } }),
+  });
+  log.close();
 }
 
 const untilShown = (databases: World['databases']): Promise<true> =>

@@ -46,10 +46,10 @@ export function productRows(parts: WalkParts, projections: readonly Projection[]
     const [listed, stocked] = await Promise.all([listedRows(shown, skus), stockOf(shown, skus, found)]);
     const expected = skus.flatMap((sku): Row[] => {
       const row = listed.get(sku) ?? { sku, version: 0, catalogue: null, name_key: null, words: null };
-      const stock = stocked === null ? found.find((one) => one['sku'] === sku) : stocked.get(sku);
-      const { on_hand = 0, reserved = 0, stock_version = 0 } = stock ?? {};
-      if (row['version'] === 0 && stock_version === 0 && on_hand === 0 && reserved === 0) return [];
-      return [{ ...row, on_hand, reserved, stock_version } as Row];
+      const shownStock = found.find((one) => one['sku'] === sku) as unknown as Stock | undefined;
+      const stock = (stocked === null ? shownStock : stocked.get(sku)) ?? nothing;
+      if (row['version'] === 0 && stockColumns.every((column) => stock[column] === 0)) return [];
+      return [{ ...row, on_hand: stock.on_hand, reserved: stock.reserved, stock_version: stock.stock_version }];
     });
     const findings = differingRows(table, expected, found).map((one) => ({
       ...findingOf(table, one),

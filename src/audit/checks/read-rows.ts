@@ -3,7 +3,7 @@
  * and rows are read in one snapshot, the events up to these checkpoints afterwards, which do not change any more: the
  * comparison is exact whatever is written meanwhile.
  */
-import type { ShopServiceName } from '#contracts/service.ts';
+import type { CommandServiceName } from '#contracts/service.ts';
 import { entityOf, type RecordedEvent } from '#cqrs/event-log.ts';
 import { type MemoryReadStore, memoryReadStore } from '#cqrs/memory-read-store.ts';
 import type { Projection } from '#cqrs/projection.ts';
@@ -15,7 +15,7 @@ import { inSnapshot, readEvents, typeOf, type WalkParts } from '../evidence.ts';
 import { rowRepair } from '../repairs.ts';
 import { differingRows, type RowDifference } from '../rows.ts';
 
-export const readRowCheck: Check = {
+const readRowCheck: Check = {
   name: 'read-row-is-projection',
   invariants: ['I10'],
   compares:
@@ -24,11 +24,12 @@ export const readRowCheck: Check = {
   policy: 'automatic',
 };
 
-/** The streams of an order, by service. */
-const streamsOfOrder: Readonly<Partial<Record<ShopServiceName, string>>> = {
-  ordering: 'order',
-  inventory: 'reservation',
-  payments: 'payment',
+/** The streams of some orders, by service, as SQL says it with their ids as $1. */
+const streamsOfOrders: Readonly<Partial<Record<CommandServiceName, string>>> = {
+  ordering: `stream in (select 'order-' || id from unnest($1::text[]) id)`,
+  inventory: `stream in (select 'reservation-' || id from unnest($1::text[]) id)`,
+  payments: `stream in (select 'payment-' || id from unnest($1::text[]) id)`,
+  audit: `stream in (select 'divergence-' || id from divergences where order_id = any($1::text[]))`,
 };
 const ordersPerSnapshotMax = 500;
 /** Names of rows only. */
@@ -49,7 +50,7 @@ export function orderRows(parts: WalkParts, projections: readonly Projection[]) 
   const { databases, sourceOf } = parts;
   const folding = projections.filter(({ tables }) => tables.every(({ key }) => key[0] === 'order_id'));
   const tables = folding.flatMap((projection) => projection.tables);
-  const services = [...new Set(folding.flatMap((projection) => projection.services))] as ShopServiceName[];
+  const services = [...new Set(folding.flatMap((projection) => projection.services))] as CommandServiceName[];
 
   /** Of these orders: their rows, as `sql` shows them, and what they should be. */
   async function compare(sql: Sql, orderIds: readonly string[]): Promise<Compared> {
@@ -73,7 +74,7 @@ export function orderRows(parts: WalkParts, projections: readonly Projection[]) 
   }
 
   async function eventsOf(
-    service: ShopServiceName,
+    service: CommandServiceName,
     { checkpoints, passed }: Shown,
     orderIds: readonly string[],
   ): Promise<RecordedEvent[]> {
@@ -83,8 +84,8 @@ export function orderRows(parts: WalkParts, projections: readonly Projection[]) 
       databases[service],
       parts,
       service,
-      'stream = any($1) and position <= $2 order by position',
-      [orderIds.map((id) => `${streamsOfOrder[service]}-${id}`), Math.max(...reached)],
+      `${streamsOfOrders[service]} and position <= $2 order by position`,
+      [orderIds, Math.max(...reached)],
     );
     const skipped = passed.get(source);
     return skipped === undefined ? events : events.filter(({ position }) => !skipped.has(position));
@@ -92,7 +93,7 @@ export function orderRows(parts: WalkParts, projections: readonly Projection[]) 
 
   async function projected(
     shown: Shown,
-    events: ReadonlyMap<ShopServiceName, readonly RecordedEvent[]>,
+    events: ReadonlyMap<CommandServiceName, readonly RecordedEvent[]>,
     orderIds: readonly string[],
   ): Promise<{ store: MemoryReadStore; leftOut: ReadonlySet<string> }> {
     const store = memoryReadStore();
@@ -100,7 +101,7 @@ export function orderRows(parts: WalkParts, projections: readonly Projection[]) 
     try {
       await fold(store, shown, events);
       return { store, leftOut };
-    } catch (error) {
+    } catch {
       if (orderIds.length > 1) return oneByOne(shown, events, orderIds);
       // Its log is damaged: that is found there, and what its rows should be nobody can tell.
       leftOut.add(orderIds[0]!);
@@ -110,14 +111,12 @@ export function orderRows(parts: WalkParts, projections: readonly Projection[]) 
 
   async function oneByOne(
     shown: Shown,
-    events: ReadonlyMap<ShopServiceName, readonly RecordedEvent[]>,
+    events: ReadonlyMap<CommandServiceName, readonly RecordedEvent[]>,
     orderIds: readonly string[],
   ): Promise<{ store: MemoryReadStore; leftOut: ReadonlySet<string> }> {
     const store = memoryReadStore();
     const leftOut = new Set<string>();
-    const byOrder = [...events].map(
-      ([service, all]) => [service, Map.groupBy(all, ({ stream }) => entityOf(stream))] as const,
-    );
+    const byOrder = [...events].map(([service, all]) => [service, Map.groupBy(all, orderOf)] as const);
     for (const orderId of orderIds) {
       const own = new Map(byOrder.map(([service, orders]) => [service, orders.get(orderId) ?? []]));
       await fold(store, shown, own).catch(() => leftOut.add(orderId));
@@ -128,11 +127,11 @@ export function orderRows(parts: WalkParts, projections: readonly Projection[]) 
   async function fold(
     store: MemoryReadStore,
     { checkpoints }: Shown,
-    events: ReadonlyMap<ShopServiceName, readonly RecordedEvent[]>,
+    events: ReadonlyMap<CommandServiceName, readonly RecordedEvent[]>,
   ): Promise<void> {
     await store.apply([], async (rows) => {
       for (const projection of folding) {
-        for (const service of projection.services as ShopServiceName[]) {
+        for (const service of projection.services as CommandServiceName[]) {
           const upTo = checkpoints.get(`${projection.name}-of-${sourceOf(service)}`) ?? 0;
           const all = events.get(service)!;
           const odd = all.find(({ unreadable }) => unreadable !== undefined);
@@ -156,6 +155,10 @@ export type Compared = {
     readonly found: readonly Row[];
   }[];
 };
+
+/** What diverges names its order, if it is about one. */
+const orderOf = ({ stream, data }: RecordedEvent): string =>
+  typeOf(stream) === 'divergence' ? (data as { readonly orderId: string }).orderId : entityOf(stream);
 
 /** How far the read database has come, and whether somebody has replaced its rows since it was asked last. */
 export async function readShown(sql: Sql): Promise<Shown> {

@@ -14,7 +14,7 @@ import { stateRepair } from '../repairs.ts';
 import { differingRows } from '../rows.ts';
 import { oddStep } from './arrows.ts';
 
-export const stateCheck: Check = {
+const stateCheck: Check = {
   name: 'state-is-fold',
   invariants: ['I21'],
   compares:
@@ -22,7 +22,7 @@ export const stateCheck: Check = {
   cost: 'The events of the stream are read once and folded: some 50 µs.',
   policy: 'ask',
 };
-export const inlineTableCheck: Check = {
+const inlineTableCheck: Check = {
   name: 'inline-table-is-fold',
   invariants: ['I21'],
   compares: 'The rows that a service keeps beside its log are what the events of their streams come to.',
@@ -54,10 +54,10 @@ export type Folded = {
 };
 
 /** Streams that events of other streams move too; `stock.ts` follows them. */
-export const movedByOthers: ReadonlySet<string> = new Set(['stock']);
+const movedByOthers: ReadonlySet<string> = new Set(['stock']);
 
 /** What the events of one stream come to; null: nobody can tell, because its log is damaged. */
-export function foldStream(type: AnyStreamType, stream: string, events: readonly RecordedEvent[]): Folded | null {
+function foldStream(type: AnyStreamType, stream: string, events: readonly RecordedEvent[]): Folded | null {
   const id = entityOf(stream);
   let state: unknown = type.initial;
   try {
@@ -145,7 +145,7 @@ const canonical = (state: unknown): string =>
       : value,
   );
 
-export const orderOf = (stream: string): { readonly orderId?: string } =>
+const orderOf = (stream: string): { readonly orderId?: string } =>
   /^(order|reservation|payment)-/.test(stream) ? { orderId: entityOf(stream) } : {};
 
 export function inlineFindings(
@@ -295,11 +295,11 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
     return inSnapshot(databases[service], async (sql) => {
       const names = await sql.query<{ id: string; known: boolean }>(
         `audit names of ${table.name}`,
-        `select id, exists (select from streams where stream = '${of}-' || id) or
-           exists (select from events where stream = '${of}-' || id) as known
+        `select id, exists (select from streams where stream = $3 || id) or
+           exists (select from events where stream = $3 || id) as known
          from (select distinct ${key} as id from (
            select ${key} from ${table.name} where ${key} > $1 order by ${key} limit $2) t) n order by id`,
-        [after, namesPerPieceMax],
+        [after, namesPerPieceMax, `${of}-`],
       );
       const unknown = names.filter(({ known }) => !known).map(({ id }) => id);
       const rows = unknown.length === 0 ? [] : await readRows(sql, table, `${key} = any($1)`, [unknown]);
@@ -391,7 +391,7 @@ type ServicePiece = { readonly findings: readonly Finding[]; readonly looked: nu
 
 const everywhere = Object.fromEntries(auditedServices.map((service) => [service, { way: -1, after: '' }])) as Places;
 
-export const rowsOf = (inline: InlineTable, { stream, version, state, events }: Folded): readonly Row[] =>
+const rowsOf = (inline: InlineTable, { stream, version, state, events }: Folded): readonly Row[] =>
   inline.rowsOf({ id: entityOf(stream), version, state: state as never, events });
 
 export const shapeOf = ({ version, slot, dueAt, state }: Shape): Shape => ({ version, slot, dueAt, state });
