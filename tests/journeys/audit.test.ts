@@ -163,8 +163,8 @@ test('a divergence that is not what is recorded any more is not repaired, and on
   assert.deepEqual((await shop.get(`/v1/orders/${orderId}`)).body, order, 'nothing was changed');
 });
 
-test('damage to a log is found, and can only be accepted; it stays accepted for as long as it is the same', async (t) => {
-  const ofLogs = ['log-hash-chain', 'log-versions', 'log-slots'];
+test('damage to a log is found, and can only be accepted; what is accepted stays so for as long as it is the same', async (t) => {
+  const checks = ['log-hash-chain', 'state-is-fold'];
   const { system, shop, orderId } = await furnished(t);
   const ordering = databaseOf(t, system, 'ordering');
   await ordering.query(
@@ -172,13 +172,13 @@ test('damage to a log is found, and can only be accepted; it stays accepted for 
     `update events set data = replace(data::text, '1000', '1001')::json where type = 'OrderPlaced'`,
   );
   await ordering.query('', `update streams set version = version + 1 where stream = $1`, [`order-${orderId}`]);
-  await audited(shop, ofLogs);
+  await audited(shop, checks);
   const found = await divergences(shop, '?state=open');
   assert.deepEqual(found.map(({ check, repairs }) => `${check}: ${repairs.join()}`).sort(), [
     'log-hash-chain: accept',
-    'log-versions: accept',
+    'state-is-fold: re-project,accept',
   ]);
-  const ofOrder = found.find(({ check }) => check === 'log-versions')!;
+  const ofOrder = found.find(({ check }) => check === 'state-is-fold')!;
   assert.deepEqual([ofOrder.entity, ofOrder.orderId], [`ordering.0/order-${orderId}`, orderId]);
 
   const key = { 'idempotency-key': 'accepting' };
@@ -188,18 +188,18 @@ test('damage to a log is found, and can only be accepted; it stays accepted for 
     assert.equal(accepted.headers.get('idempotent-replayed'), replayed);
     assert.deepEqual([accepted.body.state, accepted.body.acts.length], ['accepted', 1]);
   }
-  await audited(shop, ofLogs);
+  await audited(shop, checks);
   const states = async (): Promise<Record<string, string>> =>
     Object.fromEntries((await divergences(shop)).map(({ check, state }) => [check, state]));
-  assert.deepEqual(await states(), { 'log-hash-chain': 'open', 'log-versions': 'accepted' });
+  assert.deepEqual(await states(), { 'log-hash-chain': 'open', 'state-is-fold': 'accepted' });
 
   await ordering.query('', `update streams set version = version + 1 where stream = $1`, [`order-${orderId}`]);
   await ordering.query(
     '',
     `update events set data = replace(data::text, '1001', '1000')::json where type = 'OrderPlaced'`,
   );
-  await audited(shop, ofLogs);
-  assert.deepEqual(await states(), { 'log-hash-chain': 'gone', 'log-versions': 'open' });
+  await audited(shop, checks);
+  assert.deepEqual(await states(), { 'log-hash-chain': 'gone', 'state-is-fold': 'open' });
   await untilAtRest(system.databaseUrls);
   assert.deepEqual(await told(shop, orderId), [
     'DivergenceFound by audit',
@@ -245,18 +245,18 @@ test('the commands of an operator look, list and settle, and their exit codes te
 
   const ordering = databaseOf(t, system, 'ordering');
   await ordering.query('', `update streams set version = version + 1 where stream = $1`, [`order-${orderId}`]);
-  const damaged = await twofold('audit', '--check', 'log-versions', 'log-slots', ...at);
+  const damaged = await twofold('audit', '--check', 'state-is-fold', 'log-slots', ...at);
   assert.equal(damaged.code, 1, damaged.err);
-  assert.match(damaged.out, new RegExp(`log-versions +1\n[^]*open +log-versions +ordering.0/order-${orderId}`));
-  const asJson = await twofold('audit', '--check', 'log-versions', '--json', ...at);
-  assert.deepEqual([asJson.code, (JSON.parse(asJson.out) as AuditOutcome).open], [1, { 'log-versions': 1 }]);
-  const listed = await twofold('divergences', '--check', 'log-versions', '--json', ...at);
+  assert.match(damaged.out, new RegExp(`state-is-fold +1\n[^]*open +state-is-fold +ordering.0/order-${orderId}`));
+  const asJson = await twofold('audit', '--check', 'state-is-fold', '--json', ...at);
+  assert.deepEqual([asJson.code, (JSON.parse(asJson.out) as AuditOutcome).open], [1, { 'state-is-fold': 1 }]);
+  const listed = await twofold('divergences', '--check', 'state-is-fold', '--json', ...at);
   const [one] = JSON.parse(listed.out) as DivergenceView[];
-  assert.deepEqual([listed.code, one!.check], [1, 'log-versions']);
+  assert.deepEqual([listed.code, one!.check], [1, 'state-is-fold']);
 
   const impossible = await twofold('resolve', one!.id, '--strategy', 'correct', '--reason', 'no', ...at);
   assert.equal(impossible.code, 1);
-  assert.match(impossible.err, /^twofold resolve: correct is not possible here; there is accept\./);
+  assert.match(impossible.err, /^twofold resolve: correct is not possible here; there is re-project, accept\./);
   const settled = await twofold('resolve', one!.id, '--strategy', 'accept', '--reason', 'planted', ...at);
   assert.equal(settled.code, 0, settled.err);
   assert.match(settled.out, /accepted by operator at \S+: planted/);
@@ -275,10 +275,10 @@ test('the rolling audit finds damage by itself, in one of two processes, and say
   const ordering = databaseOf(t, system, 'ordering');
   await ordering.query('', `update streams set version = version + 1 where stream = $1`, [`order-${orderId}`]);
   const [one] = await until('it is found', async () => {
-    const found = await divergences(other.shop, '?state=open&check=log-versions');
+    const found = await divergences(other.shop, '?state=open&check=state-is-fold');
     return found.length === 0 ? null : found;
   });
-  assert.deepEqual([one!.check, one!.orderId], ['log-versions', orderId]);
+  assert.deepEqual([one!.check, one!.orderId], ['state-is-fold', orderId]);
   const rolling = await until('a round has ended', async () => {
     const { body } = await other.shop.get<AuditsView>('/v1/ops/audits');
     assert.ok(Value.Check(AuditsView, body), JSON.stringify(body));
@@ -293,7 +293,7 @@ test('the rolling audit finds damage by itself, in one of two processes, and say
   );
   assert.equal(locks!.held, 1);
   const { body: metrics } = await shop.get<string>('/metrics');
-  assert.match(metrics, /twofold_audit_divergences_open\{check="log-versions"\} 1\n/);
+  assert.match(metrics, /twofold_audit_divergences_open\{check="state-is-fold"\} 1\n/);
   assert.match(metrics, /twofold_audit_period_kept 1\n/);
   assert.match(metrics, /twofold_audit_seconds_since_round \d/);
   assert.match(metrics, /twofold_audit_worked_seconds_total 0\.\d/);
