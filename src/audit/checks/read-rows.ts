@@ -99,7 +99,7 @@ export function orderRows(parts: WalkParts, projections: readonly Projection[]) 
     try {
       await fold(store, shown, events);
       return { store, leftOut };
-    } catch (error) {
+    } catch {
       if (orderIds.length > 1) return oneByOne(shown, events, orderIds);
       // Its log is damaged: that is found there, and what its rows should be nobody can tell.
       leftOut.add(orderIds[0]!);
