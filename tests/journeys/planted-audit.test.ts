@@ -27,6 +27,7 @@ test('planted damage is found by one pass, as what it is and as nothing else, an
   const world = await openWorld(t);
   await t.test('a sound system has no finding', async () => {
     assert.deepEqual(await world.fullPass(), []);
+    assert.deepEqual(await world.lookAtFreshest(100), []);
   });
   for (const name of chosen) {
     await t.test(name, async () => {
