@@ -18,7 +18,7 @@ export function differingRows(table: ReadTable, expected: readonly Row[], found:
     const name = rowKey(key);
     const present = left.get(name) ?? null;
     left.delete(name);
-    if (present === null || !columns.every((column) => isSame(row[column]!, present[column]!)))
+    if (present === null || !columns.every((column) => isSameValue(row[column]!, present[column]!)))
       differences.push({ key, expected: row, found: present });
   }
   for (const row of left.values()) differences.push({ key: keyOf(table, row), expected: null, found: row });
@@ -28,7 +28,7 @@ export function differingRows(table: ReadTable, expected: readonly Row[], found:
 export const keyOf = (table: ReadTable, row: Row): string[] => table.key.map((column) => String(row[column]));
 
 /** Search words are compared as a set: the database has an order of its own. */
-function isSame(a: ColumnValue, b: ColumnValue): boolean {
+export function isSameValue(a: ColumnValue, b: ColumnValue): boolean {
   if (a === b) return true;
   if (!Array.isArray(a) || !Array.isArray(b)) return false;
   const others = new Set<unknown>(b);

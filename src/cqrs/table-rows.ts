@@ -54,9 +54,9 @@ export async function readRows(
  * - rows are read as they were put, and written as they are read
  */
 export async function replaceRow(sql: Sql, table: ReadTable, key: RowKey, row: Row | null): Promise<void> {
-  const first = table.key.map((column, n) => `${column} = $${n + 1}`);
   if (row === null) {
-    await sql.query('', `delete from ${table.name} where ${first.join(' and ')}`, key);
+    const names = `(${table.key.join()}) = (${table.key.map((_, n) => `$${n + 1}`).join()})`;
+    await sql.query('', `delete from ${table.name} where ${names}`, key);
     return;
   }
   const columns = Object.keys(table.columns);

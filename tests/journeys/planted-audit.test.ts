@@ -27,6 +27,7 @@ test('planted damage is found by one pass, as what it is and as nothing else, an
   const world = await openWorld(t);
   await t.test('a sound system has no finding', async () => {
     assert.deepEqual(await world.fullPass(), []);
+    assert.deepEqual(await world.lookAtFreshest(100), []);
   });
   for (const name of chosen) {
     await t.test(name, async () => {
@@ -45,6 +46,27 @@ test('planted damage is found by one pass, as what it is and as nothing else, an
     assert.ok(finding !== undefined);
     await world.repair(finding);
     await assert.rejects(world.repair(finding), /no longer as it was found/);
+  });
+  await t.test('rows that lack what waits as a dead letter are no divergence', async () => {
+    const { queries, payments } = world.databases;
+    const text = 'select position, stream from events order by position desc limit 1';
+    const [event] = await payments.query<{ position: number; stream: string }>('', text);
+    const moveBy = (by: number): Promise<unknown> =>
+      queries.query('', `update checkpoints set position = position + $1 where source = 'payments.0'`, [by]);
+    await queries.query('', `insert into consumer_pauses values ('projections-of-payments.0', true, 'test', now())`);
+    // The rows as they were before the last event, which is parked then.
+    await moveBy(-1);
+    const ahead = (await world.fullPass()).filter(({ repairs }) => repairs.length > 0);
+    assert.equal(ahead.length, 2, 'a payment and its history');
+    for (const finding of ahead) await world.repair(finding);
+    await moveBy(1);
+    await queries.query(
+      '',
+      `insert into parked_messages (consumer, position, stream, event_id, type, cause, detail, attempts, parked_at, state)
+       values ('projections-of-payments.0', $1, $2, '', '', 'planted', '', 5, now(), 'parked')`,
+      [event!.position, event!.stream],
+    );
+    assert.deepEqual(await world.fullPass(), []);
   });
 });
 

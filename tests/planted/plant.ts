@@ -37,6 +37,13 @@ export async function plant(world: World, kind: Kind): Promise<Outcome> {
       problems.push(`not planted: ${name}: ${JSON.stringify(finding)}`);
   }
 
+  // The checks of the logs are tested where they are.
+  const confirmed = findings.filter(({ check }) => !isOfLog.test(check));
+  for (const finding of confirmed) {
+    const again = await world.lookAt(finding, kind.aheadMs);
+    if (!again.some((one) => nameOf(one) === nameOf(finding))) problems.push(`not seen again: ${nameOf(finding)}`);
+  }
+
   const repaired: string[] = [];
   if (kind.settled !== 'undone') {
     for (const finding of findings.filter(({ repairs }) => repairs.length > 0)) {
@@ -50,12 +57,15 @@ export async function plant(world: World, kind: Kind): Promise<Outcome> {
   await putBack();
   await kind.undo?.(world);
 
-  const left = await world.fullPass(kind.aheadMs);
+  const left = [...(await world.fullPass(kind.aheadMs))];
+  for (const finding of confirmed) left.push(...(await world.lookAt(finding, kind.aheadMs)));
   problems.push(...left.map((finding) => `left: ${nameOf(finding)}: ${JSON.stringify(finding)}`));
   if (kind.settled !== 'by-event' && kind.undo === undefined) problems.push(...differing(before, await world.dump()));
   const settledBy = kind.settled === 'undone' ? 'by hand' : [...new Set(repaired)].join(', ');
   return { kind: kind.name, checks: [...new Set(findings.map(({ check }) => check))], passMs, settledBy, problems };
 }
+
+const isOfLog = /^(anchor|batch|beyond|checkpoint|head|positions|slot|version)-|^slot$/;
 
 const nameOf = ({ check, entity }: Finding): string => `${check} ${entity}`;
 

@@ -36,6 +36,10 @@ export type World = {
   readonly customerId: string;
   /** One walk after the other to its end; by a clock that is ahead by so many milliseconds. */
   fullPass(aheadMs?: number): Promise<Finding[]>;
+  /** What the walk of `finding` says of its entity now. */
+  lookAt(finding: Finding, aheadMs?: number): Promise<readonly Finding[]>;
+  /** What all walks say of the entities that have changed last. */
+  lookAtFreshest(limit: number): Promise<readonly Finding[]>;
   /** By the walk that has found it. */
   repair(finding: Finding, aheadMs?: number): Promise<unknown>;
   /** A bus that remembers nothing. */
@@ -102,14 +106,24 @@ export async function openWorld(t: TestContext): Promise<World> {
     });
   };
 
+  const walkOf = ({ check }: Finding, aheadMs: number): Walk | undefined =>
+    walksAt(aheadMs).find(({ checks }) => checks.some(({ name }) => name === check));
+
   return {
     databases,
     providerUrl: provider.url,
     ledgerFile,
     ...made,
     fullPass: (aheadMs = 0) => fullPass(walksAt(aheadMs)),
+    lookAt: async (finding, aheadMs = 0) => (await walkOf(finding, aheadMs)?.lookAt(finding.entity)) ?? [],
+    async lookAtFreshest(limit) {
+      const findings: Finding[] = [];
+      for (const walk of walksAt(0))
+        for (const entity of (await walk.freshest?.(limit)) ?? []) findings.push(...(await walk.lookAt(entity)));
+      return findings;
+    },
     async repair(finding, aheadMs = 0) {
-      const walk = walksAt(aheadMs).find(({ checks }) => checks.some(({ name }) => name === finding.check));
+      const walk = walkOf(finding, aheadMs);
       const [strategy] = finding.repairs;
       assert.ok(walk?.repair !== undefined && strategy !== undefined, `nobody repairs ${finding.check}`);
       return walk.repair(finding, { strategy, by: 'operator', reason: 'planted' });

@@ -211,9 +211,8 @@ export function stuckWalk(given: WalkParts): Walk {
     },
 
     async lookAt(entity) {
-      const found: Finding[] = [];
-      for (const part of parts) found.push(...(await looks[part]()));
-      return found.filter((finding) => finding.entity === entity);
+      const found = await Promise.all(partsOf(entity, services.map(sourceOf)).map((part) => looks[part]()));
+      return found.flat().filter((finding) => finding.entity === entity);
     },
 
     ...(given.corrections === undefined
@@ -222,6 +221,12 @@ export function stuckWalk(given: WalkParts): Walk {
           repair: (finding, mandate) => repair(given, finding, mandate, before(idempotencyRetentionHours * 3_600_000)),
         }),
   };
+}
+
+/** Where `entity` may be found: a stream `ordering.0/order-42`, `ordering/idempotency_keys`, or a consumer. */
+function partsOf(entity: string, sources: readonly string[]): readonly Part[] {
+  if (sources.some((source) => entity.startsWith(`${source}/`))) return ['timers', 'payments'];
+  return entity.endsWith('/idempotency_keys') ? ['keys'] : ['consumers'];
 }
 
 async function repair(
