@@ -54,7 +54,9 @@ type ToWalker =
   | { readonly reply: number; readonly result: unknown }
   | { readonly reply: number; readonly failed: string };
 
-const connectionsMax = 3;
+/** To each database, of each walk that is under way. */
+const connectionsPerWalk = 3;
+const walksAtOnceMax = 4;
 /** Large enough to spread what a piece costs, small enough to be done at once. */
 const pieceEntitiesMax = 500;
 /** That wait to be looked at; further ones are let go. */
@@ -119,7 +121,11 @@ async function work(
   const databases = Object.fromEntries(
     Object.entries(order.databaseUrls).map(([owner, url]) => [
       owner,
-      openDatabase(url, { applicationName: 'twofold audit', background: true, poolMax: connectionsMax }),
+      openDatabase(url, {
+        applicationName: 'twofold audit',
+        background: true,
+        poolMax: connectionsPerWalk * (order.mode === 'once' ? walksAtOnceMax : 1),
+      }),
     ]),
   ) as Record<DatabaseOwner, Database>;
   const options: WalkingOptions = {
@@ -134,6 +140,7 @@ async function work(
     ports: systemPorts,
     sharePercent: order.mode === 'once' ? 100 : order.sharePercent,
     pieceEntitiesMax,
+    walksAtOnceMax: order.mode === 'once' ? walksAtOnceMax : 1,
     checks: order.mode === 'once' ? order.checks : [],
     signal: new AbortController().signal,
     reportTrouble: (walk, error) => tell({ walk, trouble: (error as Error).message }),

@@ -36,6 +36,7 @@ async function openRounds(t: Parameters<typeof openAudit>[0], more: Partial<Roun
     ports,
     sharePercent: 100,
     pieceEntitiesMax: 3,
+    walksAtOnceMax: 1,
     checks: [],
     signal: stop.signal,
     reportTrouble: () => {},

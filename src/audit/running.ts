@@ -146,6 +146,7 @@ export function startRunning(options: RunningOptions): Running {
     recorder,
     ports,
     pieceEntitiesMax: hereEntitiesMax,
+    walksAtOnceMax: 1,
     signal,
     reportTrouble,
   });
@@ -207,10 +208,14 @@ export function startRunning(options: RunningOptions): Running {
       const states = new Map<string, WalkState>();
       const told = (walks: WalkStates): void => {
         for (const [name, state] of Object.entries(walks)) states.set(name, state);
-        const now = [...states].find(([, { ended }]) => !ended) ?? [...states].at(-1);
-        if (now === undefined) return;
-        const [phase, { looked, of }] = now;
-        tell({ phase, done: Math.min(looked, of), of });
+        const all = [...states];
+        const sum = (of: (state: WalkState) => number): number =>
+          all.reduce((total, [, state]) => total + of(state), 0);
+        tell({
+          phase: 'looking',
+          done: sum(({ looked, of }) => Math.min(looked, of)),
+          of: sum(({ of }) => of),
+        });
       };
       const host = { recorder, reportTrouble, onWalks: told };
       told(await walkInProcess({ ...options.order, mode: 'once', checks }, host, either));

@@ -11,6 +11,7 @@ const optionsOf = (audit: Audit, more: Partial<WalkingOptions> = {}): WalkingOpt
   ports: audit.ports,
   sharePercent: 100,
   pieceEntitiesMax: 3,
+  walksAtOnceMax: 1,
   checks: [],
   signal: new AbortController().signal,
   reportTrouble: () => {},

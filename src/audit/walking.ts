@@ -25,6 +25,8 @@ export type WalkingOptions = {
   /** Of the time it works; the rest it rests. */
   readonly sharePercent: number;
   readonly pieceEntitiesMax: number;
+  /** Walks under way at once: while one folds what it has read, the others read. */
+  readonly walksAtOnceMax: number;
   /** What is asked for; none: all checks. */
   readonly checks: readonly string[];
   readonly signal: AbortSignal;
@@ -89,13 +91,21 @@ export async function walkOnce(
   const { signal } = options;
   const walks = options.walks.filter((walk) => walk.checks.some(({ name }) => isAsked(options, name)));
   let now = Object.fromEntries(walks.map(({ name }) => [name, states[name] ?? walkBegins]));
-  for (const walk of walks) {
-    const keep = (state: WalkState): void => {
-      now = { ...now, [walk.name]: state };
-      told(now);
-    };
-    if (!now[walk.name]!.ended && !signal.aborted) await walkOne(options, walk, now[walk.name]!, keep, between);
-  }
+  const sizes = await Promise.all(walks.map((walk) => walk.size().catch(() => 0)));
+  now = Object.fromEntries(
+    walks.map(({ name }, n) => [name, { ...now[name]!, of: Math.max(now[name]!.of, sizes[n]!) }]),
+  );
+  const waiting = walks.values();
+  const walkNext = async (): Promise<void> => {
+    for (const walk of waiting) {
+      const keep = (state: WalkState): void => {
+        now = { ...now, [walk.name]: state };
+        told(now);
+      };
+      if (!now[walk.name]!.ended && !signal.aborted) await walkOne(options, walk, now[walk.name]!, keep, between);
+    }
+  };
+  await Promise.all(Array.from({ length: options.walksAtOnceMax }, walkNext));
   return now;
 }
 
@@ -110,7 +120,6 @@ async function walkOne(
   const seen = new Set<string>();
   let state: WalkState = { ...from, trouble: null };
   try {
-    state = { ...state, of: await trying(options, walk, () => walk.size()) };
     while (!signal.aborted) {
       await between();
       const beganMs = ports.elapsed();
