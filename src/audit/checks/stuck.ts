@@ -86,7 +86,7 @@ export function stuckWalk(given: WalkParts): Walk {
             entity: `${sourceOf(service)}/${stream}`,
             ...(/^(order|reservation|payment)-/.test(stream) ? { orderId: entityOf(stream) } : {}),
             says: `${stream} has been due since ${due}.`,
-            expected: { dueAt: `not before ${before(overdueMs)}` },
+            expected: 'nothing that is overdue by more than a minute',
             found: { dueAt: due, state: JSON.parse(state) as unknown },
             repairs: ['correct'],
           };
@@ -174,17 +174,17 @@ export function stuckWalk(given: WalkParts): Walk {
     const found = await Promise.all(
       services.map(async (service): Promise<Finding[]> => {
         const limit = before(idempotencyRetentionHours * 3_600_000 + keysGraceMs);
-        const rows = await databases[service].query<{ caller: string; key: string; at: string }>(
+        const rows = await databases[service].query(
           'audit old keys',
-          `select caller, key, to_json(at) #>> '{}' as at from idempotency_keys where at < $1 limit 1`,
+          'select from idempotency_keys where at < $1 limit 1',
           [limit],
         );
-        return rows.map((row) => ({
+        return rows.map(() => ({
           check: keyCheck.name,
           entity: `${service}/idempotency_keys`,
           says: `${service} keeps idempotency keys for longer than it is to.`,
-          expected: `none from before ${limit}`,
-          found: { oneOfThem: row },
+          expected: `none that is older than ${idempotencyRetentionHours} h`,
+          found: 'older ones',
           repairs: ['correct'],
         }));
       }),
