@@ -29,7 +29,7 @@ export function createWalks(parts: WalkParts): Walk[] {
   const { projections } = createReadModels({ database: parts.databases.queries, cacheMb: 0, ports: parts.ports });
   const orders = orderRows(parts, projections);
   return [
-    stuckWalk(parts),
+    stuckWalk(parts, projections),
     copiesWalk(parts),
     stockWalk(parts, audited.inventory),
     streamsWalk(parts, audited),

@@ -2,6 +2,7 @@
 import { entityOf } from '#cqrs/event-log.ts';
 import type { Correction } from '#cqrs/correction.ts';
 import { forgetKeys } from '#cqrs/postgres-log.ts';
+import type { Projection } from '#cqrs/projection.ts';
 import { sleep } from '#platform/ports.ts';
 import { inventoryCorrections } from '#services/inventory/service.ts';
 import { orderingCorrections } from '#services/ordering/service.ts';
@@ -62,10 +63,13 @@ const keysPerDelete = 10_000;
 const parts = ['timers', 'payments', 'consumers', 'keys'] as const;
 type Part = (typeof parts)[number];
 
-export function stuckWalk(given: WalkParts): Walk {
+export function stuckWalk(given: WalkParts, projections: readonly Projection[]): Walk {
   const { databases, sourceOf, ports, idempotencyRetentionHours } = given;
   const before = (ms: number): string => new Date(ports.now() - ms).toISOString();
   const services = auditedServices;
+  /** A read model that the code does not have any more leaves its checkpoints. */
+  const isProjected = (consumer: string): boolean =>
+    ['projections', ...projections.map(({ name }) => name)].some((name) => consumer.startsWith(`${name}-of-`));
 
   async function overdueTimers(): Promise<Finding[]> {
     const found = await Promise.all(
@@ -133,7 +137,7 @@ export function stuckWalk(given: WalkParts): Walk {
              and not exists (select from consumer_pauses p where p.consumer = c.consumer and paused)
              and not exists (select from consumer_pauses p where p.consumer = 'projections-of-' || c.source and paused)`,
         );
-        return rows.map((row) => ({ owner, ...row }));
+        return rows.flatMap((row) => (owner === 'queries' && !isProjected(row.consumer) ? [] : [{ owner, ...row }]));
       }),
     );
     // After the checkpoints.
