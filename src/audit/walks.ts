@@ -31,7 +31,7 @@ export function createWalks(parts: WalkParts): Walk[] {
   const orders = orderRows(parts, projections);
   return [
     logWalk(parts),
-    stuckWalk(parts),
+    stuckWalk(parts, projections),
     copiesWalk(parts),
     stockWalk(parts, audited.inventory),
     streamsWalk(parts, audited),

@@ -38,7 +38,7 @@ const arrowCheck: Check = {
 };
 
 const streamsPerSnapshotMax = 500;
-/** A piece ends before the stream that has no room any more. */
+/** A piece ends before the stream that has no room any more; the first one is read whole. */
 const eventsPerSnapshotMax = 20_000;
 const namesPerPieceMax = 5_000;
 
@@ -223,8 +223,12 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
     if (events.length < eventsPerSnapshotMax) return { events, cutAfter: null };
     const last = events.at(-1)!.stream;
     const whole = events.filter(({ stream }) => stream !== last);
-    // One stream that has more events than fit is passed over.
-    return { events: whole, cutAfter: whole.at(-1)?.stream ?? last };
+    if (whole.length > 0) return { events: whole, cutAfter: whole.at(-1)!.stream };
+    // One that has more of them than fit comes alone.
+    return {
+      events: await readEvents(sql, parts, service, 'stream = $1 order by version', [last]),
+      cutAfter: last,
+    };
   }
 
   async function compare(
@@ -317,7 +321,7 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
   async function lookIn(sql: Sql, entity: string): Promise<Finding[]> {
     const { service, stream } = placeOf(entity);
     const [events, stored] = await Promise.all([
-      readEvents(sql, parts, service, 'stream = $1 order by version limit $2', [stream, eventsPerSnapshotMax]),
+      readEvents(sql, parts, service, 'stream = $1 order by version', [stream]),
       readStreams(sql, 'stream = $1', [stream]),
     ]);
     const { findings } = await compareStreams(sql, service, events, stored);

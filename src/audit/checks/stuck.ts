@@ -3,6 +3,7 @@ import type { ShopServiceName } from '#contracts/service.ts';
 import { entityOf } from '#cqrs/event-log.ts';
 import type { Correction } from '#cqrs/correction.ts';
 import { forgetKeys } from '#cqrs/postgres-log.ts';
+import type { Projection } from '#cqrs/projection.ts';
 import { sleep } from '#platform/ports.ts';
 import { inventoryCorrections } from '#services/inventory/service.ts';
 import { orderingCorrections } from '#services/ordering/service.ts';
@@ -63,10 +64,13 @@ const keysPerDelete = 10_000;
 const parts = ['timers', 'payments', 'consumers', 'keys'] as const;
 type Part = (typeof parts)[number];
 
-export function stuckWalk(given: WalkParts): Walk {
+export function stuckWalk(given: WalkParts, projections: readonly Projection[]): Walk {
   const { databases, sourceOf, ports, idempotencyRetentionHours } = given;
   const before = (ms: number): string => new Date(ports.now() - ms).toISOString();
   const services = auditedServices;
+  /** A read model that the code does not have any more leaves its checkpoints. */
+  const isProjected = (consumer: string): boolean =>
+    ['projections', ...projections.map(({ name }) => name)].some((name) => consumer.startsWith(`${name}-of-`));
 
   async function overdueTimers(): Promise<Finding[]> {
     const found = await Promise.all(
@@ -87,7 +91,7 @@ export function stuckWalk(given: WalkParts): Walk {
             entity: `${sourceOf(service)}/${stream}`,
             ...(/^(order|reservation|payment)-/.test(stream) ? { orderId: entityOf(stream) } : {}),
             says: `${stream} has been due since ${due}.`,
-            expected: { dueAt: `not before ${before(overdueMs)}` },
+            expected: 'nothing that is overdue by more than a minute',
             found: { dueAt: due, state: JSON.parse(state) as unknown },
             repairs: ['correct'],
           };
@@ -134,7 +138,7 @@ export function stuckWalk(given: WalkParts): Walk {
              and not exists (select from consumer_pauses p where p.consumer = c.consumer and paused)
              and not exists (select from consumer_pauses p where p.consumer = 'projections-of-' || c.source and paused)`,
         );
-        return rows.map((row) => ({ owner, ...row }));
+        return rows.flatMap((row) => (owner === 'queries' && !isProjected(row.consumer) ? [] : [{ owner, ...row }]));
       }),
     );
     // After the checkpoints.
@@ -175,17 +179,17 @@ export function stuckWalk(given: WalkParts): Walk {
     const found = await Promise.all(
       services.map(async (service): Promise<Finding[]> => {
         const limit = before(idempotencyRetentionHours * 3_600_000 + keysGraceMs);
-        const rows = await databases[service].query<{ caller: string; key: string; at: string }>(
+        const rows = await databases[service].query(
           'audit old keys',
-          `select caller, key, to_json(at) #>> '{}' as at from idempotency_keys where at < $1 limit 1`,
+          'select from idempotency_keys where at < $1 limit 1',
           [limit],
         );
-        return rows.map((row) => ({
+        return rows.map(() => ({
           check: keyCheck.name,
           entity: `${service}/idempotency_keys`,
           says: `${service} keeps idempotency keys for longer than it is to.`,
-          expected: `none from before ${limit}`,
-          found: { oneOfThem: row },
+          expected: `none that is older than ${idempotencyRetentionHours} h`,
+          found: 'older ones',
           repairs: ['correct'],
         }));
       }),
