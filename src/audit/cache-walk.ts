@@ -19,8 +19,9 @@ export function cacheWalk(
   let keys: readonly string[] = [];
 
   async function findings(which: readonly string[]): Promise<Finding[]> {
-    const found = await readModels.auditCache(which);
-    return found.map(({ key, difference, kept, row }) => ({
+    // Side by side: one after the other each would wait for its read alone.
+    const found = await Promise.all(which.map((key) => readModels.auditCache([key])));
+    return found.flat().map(({ key, difference, kept, row }) => ({
       check: check.name,
       entity: `${prefix}${key}`,
       ...(key.startsWith('order/') ? { orderId: key.slice('order/'.length) } : {}),

@@ -64,7 +64,7 @@ const noteEveryMs = 2_000;
 /** Of the answers in memory: each costs this process a read. */
 const hereEntitiesMax = 10;
 const hereSharePercentMax = 1;
-const hereShareOfFull = 25;
+const hereShareOfFull = 50;
 
 /** Starts the rolling audit, unless its share is 0. */
 export function startRunning(options: RunningOptions): Running {
@@ -204,7 +204,9 @@ export function startRunning(options: RunningOptions): Running {
     },
 
     async full(checks, tell, signal) {
-      const either = AbortSignal.any([signal, stopping.signal]);
+      // When the one fails, the other is not to go on.
+      const over = new AbortController();
+      const either = AbortSignal.any([signal, stopping.signal, over.signal]);
       const states = new Map<string, WalkState>();
       const told = (walks: WalkStates): void => {
         for (const [name, state] of Object.entries(walks)) states.set(name, state);
@@ -218,9 +220,13 @@ export function startRunning(options: RunningOptions): Running {
         });
       };
       const host = { recorder, reportTrouble, onWalks: told };
-      told(await walkInProcess({ ...options.order, mode: 'once', checks }, host, either));
-      told(await walkOnce({ ...here(either), checks, sharePercent: hereShareOfFull }, {}, told));
-      either.throwIfAborted();
+      const ended = await Promise.all([
+        walkInProcess({ ...options.order, mode: 'once', checks }, host, either),
+        walkOnce({ ...here(either), checks, sharePercent: hereShareOfFull }, {}, told),
+      ]).finally(() => over.abort());
+      ended.forEach(told);
+      signal.throwIfAborted();
+      stopping.signal.throwIfAborted();
       const failed = [...states].filter(([, { trouble }]) => trouble !== null);
       if (failed.length > 0)
         throw new Error(failed.map(([name, { trouble }]) => `${name} could not be walked: ${trouble}`).join('; '));
