@@ -118,6 +118,30 @@ test('an answer in memory that is not its row is found, repaired by itself, and 
   assert.deepEqual(await told(shop, orderId), ['DivergenceFound by audit', 'DivergenceRepaired by audit']);
 });
 
+test('a row of a read model that was changed by hand is made anew of its events, by itself, and answers again', async (t) => {
+  const { system, shop, orderId, order } = await furnished(t);
+  const queries = databaseOf(t, system, 'queries');
+  await queries.query('', 'update orders set total = 1 where order_id = $1', [orderId]);
+  await queries.query('', 'delete from order_events where order_id = $1', [orderId]);
+  const { open } = await audited(shop);
+  assert.deepEqual(open, {});
+  const repaired = await divergences(shop, '?state=repaired&check=read-row-is-projection');
+  assert.ok(repaired.length > 1, JSON.stringify(repaired));
+  assert.ok(repaired.every(({ acts }) => acts[0]!.by === 'audit' && acts[0]!.strategy === 're-project'));
+  const row = repaired.find(({ entity }) => entity === `queries/orders/${orderId}`)!;
+  assert.ok(
+    row.diff.some((line) => line.startsWith('/total: ')),
+    row.diff.join(),
+  );
+  await untilAtRest(system.databaseUrls);
+  assert.deepEqual((await shop.get(`/v1/orders/${orderId}`)).body, order);
+  assert.ok((await told(shop, orderId)).includes('DivergenceRepaired by audit'));
+  assert.deepEqual(
+    (await audited(shop)).walks.filter(({ found }) => found > 0),
+    [],
+  );
+});
+
 test('what asks waits for an operator, who repairs it in a way that is possible', async (t) => {
   const { system, shop, orderId } = await furnished(t, { auditPolicies: { 'cache-is-row': 'ask' } });
   const queries = databaseOf(t, system, 'queries');
