@@ -52,7 +52,7 @@ async function prepare(plan: Plan): Promise<void> {
     ...plan,
     now,
     sending(job) {
-      if (job.sent.orderId !== undefined) open.set(job.sent.orderId, job);
+      if (job.sent.kind === 'place') open.set(job.sent.orderId!, job);
     },
     answered(user, job, answer, wrong) {
       const at = now();
@@ -61,11 +61,11 @@ async function prepare(plan: Plan): Promise<void> {
       if (at >= measuredFromMs && at <= measuredToMs) counts.answered.add(job.sent.kind);
       if (wrong !== null) {
         fail(job, wrong);
-        if (job.sent.orderId !== undefined) open.delete(job.sent.orderId);
+        if (job.sent.kind === 'place') open.delete(job.sent.orderId!);
         return [];
       }
-      if (job.sent.kind !== 'place') return [];
-      if (job.counted) ordersPlaced += 1;
+      if (!job.sent.isCommand) return [];
+      if (job.counted && job.sent.kind === 'place') ordersPlaced += 1;
       return traffic.after(user, job.sent, answer).map((sent) => {
         if (job.counted) counts.offered.add(sent.kind);
         return { sent, dueAtMs: at, counted: job.counted };

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { SignJWT } from 'jose';
 import { type Ending, programDataDir, startTestProgram } from '../tests/running-program.ts';
 import { openShop, type Shop } from '../tests/shop-client.ts';
+import type { SystemPids } from './machine.ts';
 import type { Callers, Customer } from './plan.ts';
 import { searchWords } from './traffic.ts';
 
@@ -12,7 +13,7 @@ export type SystemUnderLoad = {
   readonly callers: Callers;
   readonly operatorToken?: string;
   /** Of the system's own parts, as they are now; null when it is not ours. */
-  readonly pids: (() => { readonly node: number; readonly postgres: number; readonly sandbox: number }) | null;
+  readonly pids: (() => SystemPids) | null;
 };
 
 export type ShopOptions = {

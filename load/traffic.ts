@@ -34,12 +34,15 @@ export type User = {
 
 type OwnOrder = { readonly orderId: string; readonly takenAtMs: number };
 
+/** What the answer to a command says of it. */
+type Write = { readonly token: string; readonly version: number };
+
 /** One request, which may be sent more than once. */
 export type Sent = {
   readonly kind: RequestKind;
   readonly bytes: string;
   readonly isCommand: boolean;
-  /** Of an order that is placed. */
+  /** Of an order that is placed or cancelled. */
   readonly orderId?: string;
   /** What is wrong with an answer, or null; and remembers what it has shown. */
   check(answer: Answer): string | null;
@@ -61,8 +64,8 @@ export type Traffic = {
   place(user: User): Sent;
   /** What is looked at instead where there is nothing yet of that kind is a product. */
   read(user: User, kind: ReadKind): Sent;
-  /** What follows from the answer that has taken an order. */
-  after(user: User, placed: Sent, answer: Answer): readonly Sent[];
+  /** What follows at once from the answer to a command. */
+  after(user: User, command: Sent, answer: Answer): readonly Sent[];
 };
 
 /** What is kept of what was seen: by a user, and by all of a generator together. */
@@ -114,11 +117,12 @@ export function createTraffic({ name, skus, hotShare, lines, random, now }: Traf
   }
 
   /** Reads an order; with the token of a write it has to be there. */
-  function readOrder(user: User, kind: RequestKind, { orderId, takenAtMs }: OwnOrder, token?: string): Sent {
+  function readOrder(user: User, kind: RequestKind, { orderId, takenAtMs }: OwnOrder, write?: Write): Sent {
     const known = user.versions.get(orderId);
+    const versionMin = Math.max(known ?? 1, write?.version ?? 1);
     const tag = known !== undefined && random() < ifNoneMatchShare ? `"${known}"` : undefined;
     const fields = [
-      ...(token === undefined ? [] : [`Consistency-Token: ${token}`, `Prefer: wait=${waitSeconds}`]),
+      ...(write === undefined ? [] : [`Consistency-Token: ${write.token}`, `Prefer: wait=${waitSeconds}`]),
       ...(tag === undefined ? [] : [`If-None-Match: ${tag}`]),
     ];
     return {
@@ -126,16 +130,16 @@ export function createTraffic({ name, skus, hotShare, lines, random, now }: Traf
       isCommand: false,
       bytes: get(`/v1/orders/${orderId}`, user, fields),
       check(answer) {
-        if (answer.status === 404 && token === undefined && known === undefined && now() - takenAtMs < visibleWithinMs)
+        if (answer.status === 404 && write === undefined && known === undefined && now() - takenAtMs < visibleWithinMs)
           return checked(answer, 404, 'problem', '"code":"order-not-found"');
         const wrong =
           tag !== undefined && answer.status === 304
             ? unchanged(answer, tag)
             : checked(answer, 200, 'order', `"orderId":"${orderId}"`);
-        if (wrong !== null) return token === undefined ? wrong : `own write: ${wrong}`;
+        if (wrong !== null) return write === undefined ? wrong : `own write: ${wrong}`;
         const version = Number(/^"(\d+)/.exec(headerOf(answer.head, 'etag') ?? '')?.[1]);
         if (!(version >= 1)) return 'an order without a version';
-        if (version < (known ?? 1)) return `version ${version} after version ${known}`;
+        if (version < versionMin) return `version ${version} after version ${versionMin}`;
         user.versions.set(orderId, version);
         if (user.versions.size > versionsPerUserMax) user.versions.delete(user.versions.keys().next().value!);
         return null;
@@ -197,6 +201,7 @@ export function createTraffic({ name, skus, hotShare, lines, random, now }: Traf
     return {
       kind: 'cancel',
       isCommand: true,
+      orderId,
       bytes: post(`/v1/orders/${orderId}/cancel`, user, `${orderId}-cancel`, '{}'),
       // Whoever comes too late is told so.
       check: (answer) =>
@@ -230,11 +235,17 @@ export function createTraffic({ name, skus, hotShare, lines, random, now }: Traf
     }),
     place,
     read,
-    after(user, { orderId = '' }, answer) {
-      const token = headerOf(answer.head, 'consistency-token') ?? '';
-      const order = user.orders.at(-1)!;
+    after(user, { kind, orderId = '' }, answer) {
+      const order = user.orders.find((one) => one.orderId === orderId);
+      // What came too late to be cancelled has written nothing.
+      if (order === undefined || answer.status >= 300) return [];
+      const write: Write = {
+        token: headerOf(answer.head, 'consistency-token') ?? '',
+        version: Number(/^"(\d+)/.exec(headerOf(answer.head, 'etag') ?? '')?.[1] ?? 1),
+      };
+      if (kind === 'cancel') return [readOrder(user, 'own write', order, write)];
       return [
-        ...(random() < followUps.ownReadShare ? [readOrder(user, 'own write', order, token)] : []),
+        ...(random() < followUps.ownReadShare ? [readOrder(user, 'own write', order, write)] : []),
         ...(random() < followUps.cancelShare ? [cancel(user, orderId)] : []),
       ];
     },
