@@ -19,16 +19,21 @@ const auditTimeoutMs = 30 * 60_000;
 /** Has everything audited and resolves to the divergences that are open. A system without an audit has `none`. */
 export async function auditAfter(shop: Shop): Promise<AuditResult> {
   const beganMs = performance.now();
-  const begun = await shop.request<JobView>('POST', '/v1/ops/audits', { json: {} });
+  const isTooLate = (): boolean => performance.now() - beganMs > auditTimeoutMs;
+  const begin = () => shop.request<JobView>('POST', '/v1/ops/audits', { json: {} });
+  let begun = await begin();
+  // Another one is under way, which began before the load had ended.
+  for (; begun.status === 409 && !isTooLate(); begun = await begin()) await delay(askEveryMs);
   if (begun.status === 404) return { kind: 'none' };
   if (begun.status !== 202)
     return { kind: 'failed', why: `it was answered ${begun.status} ${JSON.stringify(begun.body)}` };
   let job = begun.body;
   while (job.state === 'running') {
-    if (performance.now() - beganMs > auditTimeoutMs)
-      return { kind: 'failed', why: `not within ${auditTimeoutMs / 60_000} minutes` };
+    if (isTooLate()) return { kind: 'failed', why: `not within ${auditTimeoutMs / 60_000} minutes` };
     await delay(askEveryMs);
-    job = (await shop.get<JobView>(`/v1/ops/jobs/${job.id}`)).body;
+    const { status, body } = await shop.get<JobView>(`/v1/ops/jobs/${job.id}`);
+    if (status !== 200) return { kind: 'failed', why: `its job was answered ${status}` };
+    job = body;
   }
   if (job.state !== 'done') return { kind: 'failed', why: job.error ?? `it is ${job.state}` };
   const found = await shop.get<{ items: readonly Divergence[]; nextCursor: string | null }>(

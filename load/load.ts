@@ -7,12 +7,14 @@ import { help, readFlags, type Wish, WrongFlags } from './flags.ts';
 import { judge } from './judgement.ts';
 import { syncsPerSecond } from './machine.ts';
 import { measure, type Measured, type Progress } from './measure.ts';
+import { isCaughtUp } from './metrics.ts';
 import type { Customer } from './plan.ts';
 import { htmlOf } from './report-html.ts';
 import { progressLine, type Report, textOf } from './report-text.ts';
 import { CannotLoad, furnish, openSystem } from './shop.ts';
 
 const customersMax = 10_000;
+const caughtUpTimeoutMs = 60_000;
 
 try {
   const wish = readFlags(process.argv.slice(2));
@@ -55,8 +57,10 @@ async function run(wish: Wish, ending: ReturnType<typeof openEnding>): Promise<R
   say(`furnishing ${system.address}: ${wish.products} products, ${customers.length} customers`);
   const skus = await furnish(system.shop, runId, wish.products, customers);
   let runs = 0;
-  const measureAt = (requestsPerSecond: number): Promise<Measured> => {
+  const measureAt = async (requestsPerSecond: number): Promise<Measured> => {
     runs += 1;
+    // Of what was furnished, or of the rate that was tried before.
+    if (!(await isCaughtUp(system.shop, caughtUpTimeoutMs))) say('a consumer is still behind');
     say(`opening ${wish.connections} connections for ${requestsPerSecond.toFixed(0)} requests/s`);
     const options = { ...wish, system, requestsPerSecond, customers, skus, onProgress };
     return measure({ ...options, run: `${runId}-${runs}`, seed: wish.seed + 100 * runs }, ending);

@@ -16,7 +16,7 @@ type Shown = ReadonlyMap<number, number>;
 
 const lookEveryMs = 1_000;
 const answerTimeoutMs = 5_000;
-const caughtUpTimeoutMs = 10_000;
+const shownTimeoutMs = 10_000;
 
 export type MetricsWatch = ReturnType<typeof watchMetrics>;
 
@@ -34,7 +34,7 @@ export function watchMetrics(shop: Shop) {
     if (asking) return;
     asking = true;
     try {
-      const text = await metrics();
+      const text = await metricsOf(shop);
       const shown = shownWithin(text);
       latest = {
         lagEvents: lagOf(text),
@@ -48,26 +48,27 @@ export function watchMetrics(shop: Shop) {
     }
   }
 
-  const metrics = async (): Promise<string> =>
-    (await shop.request<string>('GET', '/metrics', { timeoutMs: answerTimeoutMs })).body;
-
   return {
     latest: () => latest,
-    shown: async (): Promise<Shown | null> => shownWithin(await metrics().catch(() => '')),
+    shown: async (): Promise<Shown | null> => shownWithin(await metricsOf(shop).catch(() => '')),
     /** Of all events since `shownBefore`, once all are shown. */
     async freshness(shownBefore: Shown | null): Promise<Freshness | null> {
       if (shownBefore === null || shownBefore.size === 0) return null;
-      let allShown = true;
-      await until(
-        'all events are shown',
-        async () => (lagOf(await metrics()) === 0 ? true : null),
-        caughtUpTimeoutMs,
-      ).catch(() => (allShown = false));
-      return freshnessOf(shownBefore, shownWithin(await metrics().catch(() => '')), allShown);
+      const allShown = await isCaughtUp(shop, shownTimeoutMs);
+      return freshnessOf(shownBefore, shownWithin(await metricsOf(shop).catch(() => '')), allShown);
     },
     close: () => clearInterval(timer),
   };
 }
+
+/** Waits until no consumer is behind; resolves to false when one still is after `timeoutMs`. */
+export async function isCaughtUp(shop: Shop, timeoutMs: number): Promise<boolean> {
+  const look = async (): Promise<true | null> => (lagOf(await metricsOf(shop)) === 0 ? true : null);
+  return until('no consumer is behind', look, timeoutMs).catch(() => false);
+}
+
+const metricsOf = async (shop: Shop): Promise<string> =>
+  (await shop.request<string>('GET', '/metrics', { timeoutMs: answerTimeoutMs })).body;
 
 /** Events that the consumer which is furthest behind has not applied. */
 function lagOf(metrics: string): number | null {

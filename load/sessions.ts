@@ -19,6 +19,8 @@ export type SessionsOptions = {
   readonly localAddresses: readonly string[];
   /** A connection rests for so long after an answer. */
   readonly thinkMs: number;
+  /** Default: 10 s. */
+  readonly answerTimeoutMs?: number;
   now(): number;
   /** It was answered: what is wrong with that, or null. Returns what the same user does next. */
   answered(user: User, job: Job, answer: Answer, wrong: string | null): readonly Job[];
@@ -48,7 +50,7 @@ export type Group = 'customers' | 'staff';
 
 const openingMax = 128;
 const openTimeoutMs = 20_000;
-const answerTimeoutMs = 10_000;
+const answerTimeoutMsDefault = 10_000;
 /** From when it was due. */
 const giveUpMs = 15_000;
 const repeatsMax = 5;
@@ -75,7 +77,7 @@ type Session = {
 type Waiting = { readonly dueAtMs: number; readonly counted: boolean; readonly make: (user: User) => Sent };
 
 export function createSessions(options: SessionsOptions): Sessions {
-  const { target, localAddresses, thinkMs, now } = options;
+  const { target, localAddresses, thinkMs, answerTimeoutMs = answerTimeoutMsDefault, now } = options;
   const all: Session[] = [];
   const free = { customers: queue<Session>(), staff: queue<Session>() };
   const waiting = { customers: queue<Waiting>(), staff: queue<Waiting>() };
@@ -204,6 +206,11 @@ export function createSessions(options: SessionsOptions): Sessions {
     }
   }
 
+  function turnAway({ make, dueAtMs, counted }: Waiting): void {
+    const nobody: User = { customerId: '', headers: '', orders: [], versions: new Map() };
+    options.givenUp({ sent: make(nobody), dueAtMs, counted }, 'no connection was free');
+  }
+
   return {
     async open(users, group) {
       let at = 0;
@@ -240,19 +247,16 @@ export function createSessions(options: SessionsOptions): Sessions {
               (why) => ended(() => failed(why)),
             );
           });
-          free[group].put(session);
+          if (session.isOpen) free[group].put(session);
         }
       };
       await Promise.all(Array.from({ length: openingMax }, openNext));
     },
 
     due(group, dueAtMs, counted, make) {
-      if (waiting[group].size >= waitingMax) {
-        // Of no user: there was none to send it.
-        const nobody: User = { customerId: '', headers: '', orders: [], versions: new Map() };
-        return options.givenUp({ sent: make(nobody), dueAtMs, counted }, 'no connection was free');
-      }
-      waiting[group].put({ dueAtMs, counted, make });
+      const one = { dueAtMs, counted, make };
+      if (waiting[group].size >= waitingMax) return turnAway(one);
+      waiting[group].put(one);
       serve(group);
     },
 
@@ -280,10 +284,7 @@ export function createSessions(options: SessionsOptions): Sessions {
     close() {
       closed = true;
       for (const group of ['customers', 'staff'] as const) {
-        for (let left = waiting[group].take(); left !== undefined; left = waiting[group].take()) {
-          const nobody: User = { customerId: '', headers: '', orders: [], versions: new Map() };
-          options.givenUp({ ...left, sent: left.make(nobody) }, 'no connection was free');
-        }
+        for (let left = waiting[group].take(); left !== undefined; left = waiting[group].take()) turnAway(left);
       }
       for (const session of all) {
         session.connection?.destroy();
