@@ -170,7 +170,7 @@ async function prepare(plan: Plan): Promise<void> {
         ordersOpen,
         latencies: all.export(),
       };
-      process.send!({ kind: 'done', totals } satisfies FromGenerator, () => process.disconnect!());
+      tell({ kind: 'done', totals });
     };
   }
 

@@ -8,8 +8,10 @@ export type Generators = {
   readonly pids: readonly number[];
   /** Lets them begin. Resolves when all have ended; rejects when one fails. */
   run(): Promise<readonly Totals[]>;
-  /** Has them come to their end at once. */
+  /** Has them come to the end of their run at once. */
   stop(): void;
+  /** Lets them go; until then their figures can be read. */
+  dismiss(): void;
 };
 
 /**
@@ -47,6 +49,9 @@ export async function startGenerators(
       ),
     stop() {
       for (const child of children) say(child, { kind: 'stop' });
+    },
+    dismiss() {
+      for (const child of children) if (child.connected) child.disconnect();
     },
   };
 }

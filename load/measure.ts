@@ -132,6 +132,7 @@ async function measureWatched(options: MeasureOptions, ending: Ending, watch: Me
   await sooner(seconds, running);
   used.end();
   const total = totalOf(await running);
+  generators.dismiss();
   const freshness = brokenOff === null ? await watch.freshness(await shownBefore) : null;
 
   const latencies = new Latencies();
