@@ -24,6 +24,7 @@ test('wrong flags are told of with what would be right', () => {
     ['--token x', /give its --url, too/],
     ['--url http://x --tokens f', /--token has to be that of an operator/],
     ['--think-ms 10000 --connections 5000', /takes more than 37034 connections; there are 5000/],
+    ['--html no-such-folder/load.html', /there is no folder .*no-such-folder for no-such-folder\/load\.html/],
     ['--speed 9', /Unknown option '--speed'/],
     ['please', /Unexpected argument 'please'/],
   ];

@@ -1,4 +1,6 @@
 /** What was asked for on the command line, checked. */
+import { existsSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { ProfileName } from './profiles.ts';
 import { profiles } from './profiles.ts';
@@ -107,6 +109,9 @@ export function readFlags(args: readonly string[]): Wish | null {
     throw new WrongFlags('--token, --secret and --tokens are of a system that runs already: give its --url, too.');
   if (wish.tokensFile !== undefined && wish.operatorToken === undefined && wish.secret === undefined)
     throw new WrongFlags('--tokens are those of customers; --token has to be that of an operator beside them.');
+  for (const file of [wish.json, wish.html])
+    if (file !== undefined && !existsSync(dirname(resolve(file))))
+      throw new WrongFlags(`there is no folder ${dirname(resolve(file))} for ${file}.`);
   const needed = (wish.requestsPerSecond * wish.thinkMs) / 1_000;
   if (needed > wish.connections * 0.9)
     throw new WrongFlags(
