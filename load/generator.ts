@@ -82,7 +82,7 @@ async function prepare(plan: Plan): Promise<void> {
   });
 
   const bearers = await bearersOf(plan);
-  const staff = Math.max(1, Math.round(plan.connections * staffShare));
+  const staff = plan.orderShare === 1 ? 0 : Math.max(1, Math.round(plan.connections * staffShare));
   const userAt = (n: number, bearer: string | undefined): User => {
     const { customerId } = plan.customers[n % plan.customers.length]!;
     const authorization = bearer === undefined ? [] : [`Authorization: Bearer ${bearer}`];

@@ -9,8 +9,19 @@ import type { Sent, User } from './traffic.ts';
 type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 
 /** Sessions of `connections` users at a server that answers as `handle` says; what became of each request, in order. */
-async function startSessions(t: TestContext, handle: Handler, { connections = 1, thinkMs = 0 } = {}) {
-  const server = createServer(handle);
+async function startSessions(
+  t: TestContext,
+  handle: Handler,
+  { connections = 1, thinkMs = 0, restMsMax = 60_000 } = {},
+) {
+  let greetings = 0;
+  const server = createServer((asked, response) => {
+    // How connections are kept alive.
+    if (asked.url === '/livez') {
+      greetings += 1;
+      response.end();
+    } else handle(asked, response);
+  });
   server.listen(0, '127.0.0.1');
   await new Promise((resolve) => server.once('listening', resolve));
   const { port } = server.address() as AddressInfo;
@@ -21,6 +32,7 @@ async function startSessions(t: TestContext, handle: Handler, { connections = 1,
     localAddresses: [],
     thinkMs,
     answerTimeoutMs: 300,
+    restMsMax,
     now: () => performance.now(),
     sending: () => {},
     answered(_user, { sent, dueAtMs }, answer, wrong) {
@@ -50,7 +62,7 @@ async function startSessions(t: TestContext, handle: Handler, { connections = 1,
     sessions.due('customers', dueAtMs, true, () => request(path));
   const allTold = (count: number): Promise<unknown> =>
     until(`${count} are told of: ${told.join(', ')}`, async () => (told.length >= count ? true : null), 10_000);
-  return { sessions, told, latencies, send, allTold, server };
+  return { greetings: () => greetings, sessions, told, latencies, send, allTold, server };
 }
 
 function request(path: string): Sent {
@@ -114,6 +126,18 @@ test('a command that was turned away is sent again; a read is not', async (t) =>
   send('/order');
   await allTold(3);
   assert.deepEqual(told, ['/read 503 not ok', '/order again: 503', '/order 200 ok']);
+});
+
+test('what meets a connection that is being closed is sent again', async (t) => {
+  let asked = 0;
+  const { send, told, allTold } = await startSessions(t, (_request, response) => {
+    asked += 1;
+    if (asked === 1) response.writeHead(408, { Connection: 'close' }).end();
+    else response.end('ok');
+  });
+  send('/read');
+  await allTold(2);
+  assert.deepEqual(told, ['/read again: 408', '/read 200 ok']);
 });
 
 test('a command whose first request is still under way elsewhere is asked for again', async (t) => {
@@ -184,6 +208,19 @@ test('the connection that has rested longest is next, and none before it has res
     const before = seen.find((one) => one.port === port)!;
     assert.ok(at - before.at >= thinkMs - 1, `${at - before.at} ms of rest`);
   }
+});
+
+test('a connection that rests for long is kept alive, and can be used then', async (t) => {
+  const { greetings, send, told, allTold, sessions } = await startSessions(
+    t,
+    (_request, response) => void response.end('ok'),
+    { connections: 2, restMsMax: 50 },
+  );
+  assert.equal(greetings(), 2);
+  await until('both are kept alive twice', async () => (greetings() >= 6 ? true : null), 5_000);
+  send('/a');
+  await allTold(1);
+  assert.deepEqual([told, sessions.figures().reopened], [['/a 200 ok'], 0]);
 });
 
 test('connections that cannot be opened are told of', async () => {

@@ -21,6 +21,8 @@ export type SessionsOptions = {
   readonly thinkMs: number;
   /** Default: 10 s. */
   readonly answerTimeoutMs?: number;
+  /** A connection that rests for longer is used for nothing in particular. Default: 40 s. */
+  readonly restMsMax?: number;
   now(): number;
   /** It was answered: what is wrong with that, or null. Returns what the same user does next. */
   answered(user: User, job: Job, answer: Answer, wrong: string | null): readonly Job[];
@@ -33,13 +35,13 @@ export type SessionsOptions = {
 };
 
 export type Sessions = {
-  /** Opens the connections of `users`. Rejects when one cannot be opened. */
+  /** Opens the connections of `users`, and has each used once. Rejects when one cannot be opened. */
   open(users: readonly User[], group: Group): Promise<void>;
   /** Sends what `make` makes as soon as a connection of `group` is free. */
   due(group: Group, dueAtMs: number, counted: boolean, make: (user: User) => Sent): void;
   /** To be called every few milliseconds: sends what waits, and what is to be repeated. */
   tick(): void;
-  /** To be called about once a second: gives up what is not answered. */
+  /** To be called about once a second: gives up what is not answered, and keeps alive what rests for long. */
   sweep(): void;
   figures(): { readonly waiting: number; readonly underWay: number; readonly reopened: number };
   /** Gives up whatever is open, and closes all connections. */
@@ -57,6 +59,8 @@ const repeatsMax = 5;
 const repeatLostMs = 50;
 const retryAfterMsMax = 2_000;
 const reopenMs = 250;
+/** Servers close connections that rest for a minute; this one, too, and those that are never used after a quarter of one. */
+const restMsMaxDefault = 40_000;
 const waitingMax = 200_000;
 
 type Session = {
@@ -67,6 +71,10 @@ type Session = {
   isOpen: boolean;
   freeAtMs: number;
   job: Job | null;
+  /** It is being kept alive: no request of a user is under way. */
+  isGreeting: boolean;
+  /** To be called once it has been used for the first time. */
+  used: (() => void) | null;
   sentAtMs: number;
   /** When the job is to be sent again; Infinity: it is under way. */
   repeatAtMs: number;
@@ -77,7 +85,8 @@ type Session = {
 type Waiting = { readonly dueAtMs: number; readonly counted: boolean; readonly make: (user: User) => Sent };
 
 export function createSessions(options: SessionsOptions): Sessions {
-  const { target, localAddresses, thinkMs, answerTimeoutMs = answerTimeoutMsDefault, now } = options;
+  const { target, localAddresses, thinkMs, now } = options;
+  const { answerTimeoutMs = answerTimeoutMsDefault, restMsMax = restMsMaxDefault } = options;
   const all: Session[] = [];
   const free = { customers: queue<Session>(), staff: queue<Session>() };
   const waiting = { customers: queue<Waiting>(), staff: queue<Waiting>() };
@@ -103,19 +112,39 @@ export function createSessions(options: SessionsOptions): Sessions {
     });
   }
 
+  function openFirst(session: Session, n: number): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const failed = (why: string): void =>
+      reject(new Error(`connection ${n} to ${target.host}:${target.port} could not be opened: ${why}`));
+    const timer = setTimeout(failed, openTimeoutMs, `not within ${openTimeoutMs / 1_000} s`);
+    session.used = resolve;
+    connectSession(session, () => greet(session), failed);
+    return promise.finally(() => {
+      clearTimeout(timer);
+      session.used = null;
+    });
+  }
+
   function reopen(session: Session): void {
     if (closed) return;
     connectSession(
       session,
       () => {
         reopened += 1;
-        if (session.job === null) rest(session);
+        if (session.job === null) greet(session);
       },
       (why) => {
         if (session.job !== null && now() - session.job.dueAtMs > giveUpMs) giveUp(session, why);
         setTimeout(reopen, reopenMs, session);
       },
     );
+  }
+
+  /** Asks for nothing in particular; what comes back is not looked at. */
+  function greet(session: Session): void {
+    session.isGreeting = true;
+    session.sentAtMs = now();
+    session.connection!.send(`GET /livez HTTP/1.1\r\n${session.user.headers}\r\n`);
   }
 
   /** It waits for its next request. */
@@ -143,7 +172,15 @@ export function createSessions(options: SessionsOptions): Sessions {
 
   function takeAnswer(session: Session, answer: Answer): void {
     const { job, user } = session;
+    if (session.isGreeting) {
+      session.isGreeting = false;
+      session.used?.();
+      if (answer.keepAlive) rest(session);
+      return;
+    }
     if (job === null) return closeConnection(session, 'an answer to nothing');
+    // The connection had rested for too long when this was sent, and was being closed.
+    if (answer.status === 408 && !answer.keepAlive) return closeConnection(session, '408');
     if (job.sent.isCommand && session.repeats < repeatsMax && isToBeRepeated(answer)) {
       const seconds = Number(headerOf(answer.head, 'retry-after') ?? 1);
       return repeat(session, `${answer.status}`, Math.min(seconds * 1_000, retryAfterMsMax));
@@ -164,6 +201,7 @@ export function createSessions(options: SessionsOptions): Sessions {
 
   /** An idle connection may be closed at any time; a request on it has had no answer. */
   function lose(session: Session, why: string): void {
+    session.isGreeting = false;
     if (session.job === null) free[session.group].remove(session);
     else if (session.repeatAtMs === Infinity) {
       if (session.repeats < repeatsMax) repeat(session, why, repeatLostMs);
@@ -216,38 +254,9 @@ export function createSessions(options: SessionsOptions): Sessions {
       let at = 0;
       const openNext = async (): Promise<void> => {
         for (let user = users[at++]; user !== undefined; user = users[at++]) {
-          const localAddress = localAddresses[all.length % Math.max(1, localAddresses.length)];
-          const session: Session = {
-            user,
-            group,
-            localAddress,
-            connection: null,
-            isOpen: false,
-            freeAtMs: -Infinity,
-            job: null,
-            sentAtMs: 0,
-            repeatAtMs: Infinity,
-            repeats: 0,
-            next: [],
-          };
+          const session = newSession(user, group, localAddresses[all.length % Math.max(1, localAddresses.length)]);
           all.push(session);
-          await new Promise<void>((resolve, reject) => {
-            const failed = (why: string): void =>
-              reject(
-                new Error(`connection ${all.length} to ${target.host}:${target.port} could not be opened: ${why}`),
-              );
-            const timer = setTimeout(failed, openTimeoutMs, `not within ${openTimeoutMs} ms`);
-            const ended = <T>(act: () => T): T => {
-              clearTimeout(timer);
-              return act();
-            };
-            connectSession(
-              session,
-              () => ended(resolve),
-              (why) => ended(() => failed(why)),
-            );
-          });
-          if (session.isOpen) free[group].put(session);
+          await openFirst(session, all.length);
         }
       };
       await Promise.all(Array.from({ length: openingMax }, openNext));
@@ -272,9 +281,13 @@ export function createSessions(options: SessionsOptions): Sessions {
 
     sweep() {
       for (const session of all) {
-        const { job } = session;
-        if (job === null) continue;
-        if (session.repeatAtMs === Infinity && session.isOpen && now() - session.sentAtMs > answerTimeoutMs)
+        const { job, isOpen, isGreeting, sentAtMs, freeAtMs } = session;
+        if (!isOpen) continue;
+        if (job === null && !isGreeting) {
+          if (now() - freeAtMs < restMsMax) continue;
+          free[session.group].remove(session);
+          greet(session);
+        } else if (session.repeatAtMs === Infinity && now() - sentAtMs > answerTimeoutMs)
           closeConnection(session, `no answer within ${answerTimeoutMs / 1_000} s`);
       }
     },
@@ -294,6 +307,22 @@ export function createSessions(options: SessionsOptions): Sessions {
     },
   };
 }
+
+const newSession = (user: User, group: Group, localAddress: string | undefined): Session => ({
+  user,
+  group,
+  localAddress,
+  connection: null,
+  isOpen: false,
+  freeAtMs: -Infinity,
+  job: null,
+  isGreeting: false,
+  used: null,
+  sentAtMs: 0,
+  repeatAtMs: Infinity,
+  repeats: 0,
+  next: [],
+});
 
 /** The command may have been done or not, or was turned away: under its key it can be sent again. */
 function isToBeRepeated({ status, body }: Answer): boolean {
