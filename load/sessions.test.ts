@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, createServer as createRawServer } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { until } from '../tests/shop-client.ts';
 import { createSessions, type Job } from './sessions.ts';
@@ -186,6 +186,31 @@ test('a connection that the server closes is opened again, before and after an a
   send('/c');
   await allTold(3);
   assert.deepEqual(told, ['/a 200 ok', '/b 200 ok', '/c 200 ok']);
+});
+
+test('while a connection cannot be opened again, what is due waits for it', async (t) => {
+  const { send, told, allTold, sessions, server } = await startSessions(
+    t,
+    (_request, response) => void response.end('ok'),
+  );
+  const { port } = server.address() as AddressInfo;
+  const closed = new Promise((resolve) => server.close(resolve));
+  server.closeAllConnections();
+  await closed;
+  let refused = 0;
+  const nobody = createRawServer((socket) => {
+    refused += 1;
+    socket.destroy();
+  });
+  nobody.listen(port, '127.0.0.1');
+  await until('it has tried in vain', async () => (refused > 0 ? true : null));
+  await new Promise((resolve) => nobody.close(resolve));
+  await until('it has heard of that', async () => (sessions.figures().reopened > 0 ? true : null));
+  send('/a');
+  assert.equal(sessions.figures().waiting, 1);
+  server.listen(port, '127.0.0.1');
+  await allTold(1);
+  assert.deepEqual(told, ['/a 200 ok']);
 });
 
 test('the connection that has rested longest is next, and none before it has rested enough', async (t) => {

@@ -69,6 +69,8 @@ type Session = {
   readonly localAddress: string | undefined;
   connection: Connection | null;
   isOpen: boolean;
+  /** Something came over the connection as it is now. */
+  wasAnswered: boolean;
   freeAtMs: number;
   job: Job | null;
   /** It is being kept alive: no request of a user is under way. */
@@ -99,6 +101,7 @@ export function createSessions(options: SessionsOptions): Sessions {
     session.connection = openConnection(target, session.localAddress, {
       opened() {
         session.isOpen = true;
+        session.wasAnswered = false;
         whenOpen();
       },
       answered: (answer) => takeAnswer(session, answer),
@@ -172,6 +175,7 @@ export function createSessions(options: SessionsOptions): Sessions {
 
   function takeAnswer(session: Session, answer: Answer): void {
     const { job, user } = session;
+    session.wasAnswered = true;
     if (session.isGreeting) {
       session.isGreeting = false;
       session.used?.();
@@ -207,7 +211,9 @@ export function createSessions(options: SessionsOptions): Sessions {
       if (session.repeats < repeatsMax) repeat(session, why, repeatLostMs);
       else giveUp(session, why);
     }
-    reopen(session);
+    // Whoever opens it only to close it again is not asked without a pause.
+    if (session.wasAnswered) reopen(session);
+    else setTimeout(reopen, reopenMs, session);
   }
 
   function repeat(session: Session, why: string, afterMs: number): void {
@@ -314,6 +320,7 @@ const newSession = (user: User, group: Group, localAddress: string | undefined):
   localAddress,
   connection: null,
   isOpen: false,
+  wasAnswered: false,
   freeAtMs: -Infinity,
   job: null,
   isGreeting: false,
