@@ -2,6 +2,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { Latencies } from './latencies.ts';
+import { CannotLoad } from './shop.ts';
 import type { FromGenerator, Plan, Second, ToGenerator, Totals } from './plan.ts';
 
 export type Generators = {
@@ -80,7 +81,7 @@ function heard<Kind extends FromGenerator['kind']>(
       else if (message.kind === kind) settle(() => resolve(message as Extract<FromGenerator, { kind: Kind }>));
     };
     const exit = (code: number | null, signal: string | null): void =>
-      settle(() => reject(new Error(`a generator has ended by itself (${signal ?? code})`)));
+      settle(() => reject(new CannotLoad(`a generator has ended by itself (${signal ?? code})`)));
     const settle = (act: () => void): void => {
       child.off('message', hear).off('exit', exit);
       act();

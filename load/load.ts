@@ -28,10 +28,11 @@ try {
 
 async function load(wish: Wish): Promise<boolean> {
   const ending = openEnding();
-  const interrupted = (): void => void ending.end().finally(() => process.exit(130));
-  process.once('SIGINT', interrupted).once('SIGTERM', interrupted);
+  const stopped = new Promise<never>((_resolve, reject) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => reject(new CannotLoad('stopped')));
+  });
   try {
-    const report = await run(wish, ending);
+    const report = await Promise.race([run(wish, ending), stopped]);
     console.log(textOf(report));
     if (wish.json !== undefined) writeFileSync(wish.json, `${JSON.stringify(report, null, 1)}\n`);
     if (wish.html !== undefined) writeFileSync(wish.html, htmlOf(report));

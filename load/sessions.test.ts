@@ -12,14 +12,14 @@ type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 async function startSessions(
   t: TestContext,
   handle: Handler,
-  { connections = 1, thinkMs = 0, restMsMax = 60_000 } = {},
+  { connections = 1, thinkMs = 0, restMsMax = 60_000, closesEach = false } = {},
 ) {
   let greetings = 0;
   const server = createServer((asked, response) => {
     // How connections are kept alive.
     if (asked.url === '/livez') {
       greetings += 1;
-      response.end();
+      response.writeHead(200, closesEach ? { Connection: 'close' } : {}).end();
     } else handle(asked, response);
   });
   server.listen(0, '127.0.0.1');
@@ -38,7 +38,8 @@ async function startSessions(
     answered(_user, { sent, dueAtMs }, answer, wrong) {
       latencies.push(performance.now() - dueAtMs);
       told.push(`${sent.bytes.split(' ')[1]} ${answer.status} ${wrong ?? 'ok'}`);
-      return [];
+      const next = sent.bytes.startsWith('GET /with-two-more') ? ['/second', '/third'] : [];
+      return next.map((path) => ({ sent: request(path), dueAtMs: performance.now(), counted: true }));
     },
     repeated: ({ sent }, why) => void told.push(`${sent.bytes.split(' ')[1]} again: ${why}`),
     givenUp: ({ sent }, why) => void told.push(`${sent.bytes.split(' ')[1]} given up: ${why}`),
@@ -163,6 +164,27 @@ test('what is never answered is given up, and told as such', async (t) => {
   assert.equal(told[5], '/read given up: no answer within 0.3 s');
 });
 
+test('what follows from an answer goes out over the same connection, before anything else', async (t) => {
+  const { send, told, allTold } = await startSessions(t, (_request, response) => void response.end('ok'));
+  send('/with-two-more');
+  send('/other');
+  await allTold(4);
+  assert.deepEqual(told, ['/with-two-more 200 ok', '/second 200 ok', '/third 200 ok', '/other 200 ok']);
+});
+
+test('what would have followed from what is given up is given up with it', async (t) => {
+  const { send, told, allTold, sessions } = await startSessions(t, (asked, response) => {
+    if (asked.url === '/with-two-more') response.end('ok');
+  });
+  send('/with-two-more');
+  await allTold(1);
+  sessions.close();
+  assert.deepEqual(
+    told.slice(1),
+    ['/second', '/third'].map((path) => `${path} given up: no answer until the end`),
+  );
+});
+
 test('what is open at the end is given up', async (t) => {
   const { send, told, sessions } = await startSessions(t, () => {});
   send('/under-way');
@@ -175,14 +197,18 @@ test('a connection that the server closes is opened again, before and after an a
   const { send, told, allTold, sessions, server } = await startSessions(
     t,
     (_request, response) => void response.writeHead(200, { Connection: 'close' }).end('ok'),
+    { closesEach: true },
   );
+  const reopened = (times: number): Promise<unknown> =>
+    until(`${times} times`, async () => (sessions.figures().reopened === times ? true : null), 5_000);
+  await reopened(1);
   send('/a');
   await allTold(1);
   send('/b');
   await allTold(2);
-  await until('it is open again', async () => (sessions.figures().reopened === 2 ? true : null));
+  await reopened(3);
   server.closeAllConnections();
-  await until('it is open once more', async () => (sessions.figures().reopened === 3 ? true : null));
+  await reopened(4);
   send('/c');
   await allTold(3);
   assert.deepEqual(told, ['/a 200 ok', '/b 200 ok', '/c 200 ok']);

@@ -59,8 +59,9 @@ const repeatsMax = 5;
 const repeatLostMs = 50;
 const retryAfterMsMax = 2_000;
 const reopenMs = 250;
-/** Servers close connections that rest for a minute; this one, too, and those that are never used after a quarter of one. */
+/** Servers close connections that rest for a minute, and after a quarter of one those that were never used. */
 const restMsMaxDefault = 40_000;
+const unusedMsMax = 5_000;
 const waitingMax = 200_000;
 
 type Session = {
@@ -134,7 +135,7 @@ export function createSessions(options: SessionsOptions): Sessions {
       session,
       () => {
         reopened += 1;
-        if (session.job === null) greet(session);
+        if (session.job === null) rest(session);
       },
       (why) => {
         if (session.job !== null && now() - session.job.dueAtMs > giveUpMs) giveUp(session, why);
@@ -228,8 +229,8 @@ export function createSessions(options: SessionsOptions): Sessions {
   function giveUp(session: Session, why: string): void {
     const job = session.job!;
     finish(session);
-    session.next.length = 0;
     options.givenUp(job, why);
+
     if (session.isOpen) rest(session);
   }
 
@@ -287,10 +288,10 @@ export function createSessions(options: SessionsOptions): Sessions {
 
     sweep() {
       for (const session of all) {
-        const { job, isOpen, isGreeting, sentAtMs, freeAtMs } = session;
+        const { job, isOpen, isGreeting, wasAnswered, sentAtMs, freeAtMs } = session;
         if (!isOpen) continue;
         if (job === null && !isGreeting) {
-          if (now() - freeAtMs < restMsMax) continue;
+          if (now() - freeAtMs < (wasAnswered ? restMsMax : Math.min(unusedMsMax, restMsMax))) continue;
           free[session.group].remove(session);
           greet(session);
         } else if (session.repeatAtMs === Infinity && now() - sentAtMs > answerTimeoutMs)
@@ -309,6 +310,7 @@ export function createSessions(options: SessionsOptions): Sessions {
         session.connection?.destroy();
         session.isOpen = false;
         if (session.job !== null) giveUp(session, 'no answer until the end');
+        for (const job of session.next.splice(0)) options.givenUp(job, 'no answer until the end');
       }
     },
   };

@@ -1,8 +1,8 @@
 /** The load tool against whole systems: those that are as they should be, and those that are not. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -25,12 +25,18 @@ type Run = {
 };
 
 /** `npm run load` with these arguments; `onOutput` sees what it prints as it does. */
-async function runLoad(t: TestContext, args: string, onOutput: (text: string) => void = () => {}): Promise<Run> {
+async function runLoad(
+  t: TestContext,
+  args: string,
+  onOutput: (text: string, child: ChildProcess) => void = () => {},
+  env: Readonly<Record<string, string>> = {},
+): Promise<Run> {
   const folder = await mkdtemp(join(tmpdir(), 'twofold-load-test-'));
   t.after(() => rm(folder, { recursive: true }));
   const [json, html] = [join(folder, 'load.json'), join(folder, 'load.html')];
   const child = spawn(process.execPath, ['load/load.ts', ...args.split(' '), '--json', json, '--html', html], {
     cwd: project,
+    env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const closed = once(child, 'close');
@@ -42,7 +48,7 @@ async function runLoad(t: TestContext, args: string, onOutput: (text: string) =>
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding('utf8').on('data', (text: string) => {
       output += text;
-      onOutput(output);
+      onOutput(output, child);
     });
   }
   await closed;
@@ -164,6 +170,25 @@ test('a system that is killed under load fails the run, and nothing of it is dro
     Object.keys(totals.errors).some((kind) => kind.startsWith('place: unanswered')),
     run.output,
   );
+});
+
+test('stopped by a signal, it leaves nothing behind', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'twofold-load-test-'));
+  t.after(() => rm(folder, { recursive: true }));
+  // PostgreSQL may run as another user.
+  await chmod(folder, 0o777);
+  let told = false;
+  const interrupt = (output: string, child: ChildProcess): void => {
+    if (told || !/^ +1 s {2}offered/m.test(output)) return;
+    told = true;
+    child.kill('SIGINT');
+  };
+  const run = await runLoad(t, `${small} --seconds 30`, interrupt, { TMPDIR: folder });
+  assert.equal(run.code, 2, run.output);
+  assert.match(run.output, /load: stopped\n$/);
+  assert.deepEqual(await readdir(folder), []);
+  const address = /furnishing (http:\S+):/.exec(run.output)?.[1];
+  await assert.rejects(fetch(address!), /fetch failed/);
 });
 
 test('what cannot be run is said in a line', async (t) => {
