@@ -230,7 +230,6 @@ export function createSessions(options: SessionsOptions): Sessions {
     const job = session.job!;
     finish(session);
     options.givenUp(job, why);
-
     if (session.isOpen) rest(session);
   }
 
