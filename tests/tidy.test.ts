@@ -16,7 +16,7 @@ import {
   sqlTakesParameters,
   timeComesFromPorts,
 } from './tidy/code-rules.ts';
-import { pathsTellTheRoom, roomsImportDownwards, rulesArePure } from './tidy/import-rules.ts';
+import { outsidersAskFromOutside, pathsTellTheRoom, roomsImportDownwards, rulesArePure } from './tidy/import-rules.ts';
 import { promisesAreTested } from './tidy/promise-rules.ts';
 import {
   codesAreRegistered,
@@ -93,6 +93,20 @@ rule(
     'src/services/queries/cache.test.ts': "import { testDatabase } from '../../../tests/database.ts';",
     'tests/journeys/order.ts': "import { a } from '#services/ordering/order.ts';",
     'src/import/orders.ts': 'const hint = "import { a } from \'#platform/postgres.ts\'";',
+  },
+);
+
+rule(
+  'what shows a system from outside does not look inside',
+  outsidersAskFromOutside,
+  [
+    ['load/load.ts:1', { 'load/load.ts': "import { a } from '#platform/ports.ts';" }],
+    ['load/load.ts:2', { 'load/load.ts': "import a from 'node:net';\nimport { b } from '../src/system.ts';" }],
+  ],
+  {
+    'load/load.ts':
+      "import { a } from '#contracts/http.ts';\nimport { b } from '../tests/shop-client.ts';\nimport { c } from './flags.ts';",
+    'chaos/failpoints.ts': "import { a } from '#platform/failpoint.ts';",
   },
 );
 

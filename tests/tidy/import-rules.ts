@@ -54,6 +54,26 @@ export function roomsImportDownwards(house: House): Finding[] {
   });
 }
 
+/** Proofs that are clients like any other, and what of src they may import: the rest they have to ask for. */
+const outsiders: Readonly<Record<string, readonly string[]>> = { load: ['contracts'] };
+
+/** What shows a whole system from outside does not look inside. */
+export function outsidersAskFromOutside(house: House): Finding[] {
+  const findings: Finding[] = [];
+  for (const file of house.files) {
+    const [folder = ''] = file.path.split('/');
+    const allowed = outsiders[folder];
+    if (allowed === undefined) continue;
+    for (const { from, ours, at } of importsOf(file)) {
+      const room = roomOf(from)?.split('/')[0];
+      if (!ours || room === undefined || allowed.includes(room)) continue;
+      const fix = `of src, ${folder} imports only ${allowed.join(', ')}: ask for it over HTTP`;
+      findings.push({ file, at, problem: `${folder} imports ${from}`, fix });
+    }
+  }
+  return findings;
+}
+
 /** The rules of a service are pure: they import contracts and the decider, and ask no clock and no dice. */
 export function rulesArePure(house: House): Finding[] {
   const findings = eachImport(house, (file, { from, ours }) => {

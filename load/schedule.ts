@@ -1,0 +1,30 @@
+/** When requests are due, whether or not the system keeps up. */
+
+/** A seed gives the same numbers again; each is from 0 to below 1. */
+export function randomOf(seed: number): () => number {
+  let state = seed | 0;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/**
+ * Milliseconds from the beginning at which one request after the other is due: a Poisson process, as of many users
+ * who know nothing of each other. Even gaps would spare the system the small crowds that real users make; and the
+ * arrivals of several generators add up to a Poisson process again. The rate grows to the full one within `rampMs`.
+ */
+export function arrivals({ ratePerSecond, rampMs, random }: ArrivalOptions): () => number {
+  let at = 0;
+  return () => {
+    const share = at < rampMs ? Math.max(rampShareMin, at / rampMs) : 1;
+    at -= (Math.log(1 - random()) * 1_000) / (ratePerSecond * share);
+    return at;
+  };
+}
+
+type ArrivalOptions = { readonly ratePerSecond: number; readonly rampMs: number; random(): number };
+
+const rampShareMin = 0.1;
