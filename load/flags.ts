@@ -21,6 +21,7 @@ export type Wish = {
   readonly seed: number;
   readonly findLimit: boolean;
   readonly audit: boolean;
+  readonly smoke: boolean;
   readonly url?: string;
   readonly operatorToken?: string;
   readonly secret?: string;
@@ -50,6 +51,7 @@ const options = {
   seed: { type: 'string' },
   'find-limit': { type: 'boolean', default: false },
   'no-audit': { type: 'boolean', default: false },
+  smoke: { type: 'boolean', default: false },
   url: { type: 'string' },
   token: { type: 'string' },
   secret: { type: 'string' },
@@ -92,6 +94,7 @@ export function readFlags(args: readonly string[]): Wish | null {
     seed: flags.seed === undefined ? Date.now() % 1_000_000_000 : number('seed', 0, 2 ** 31, true),
     findLimit: flags['find-limit'],
     audit: !flags['no-audit'],
+    smoke: flags.smoke,
     issuer: flags.issuer,
     audience: flags.audience,
     ...(flags.url === undefined ? {} : { url: address(flags.url) }),
@@ -165,6 +168,7 @@ ${Object.entries(profiles)
   --secret KEY      its TWOFOLD_JWT_SECRET, to make tokens with for everyone; --issuer and --audience as there
   --tokens FILE     customers' tokens instead: lines of a customer's id, a blank and a token
   --no-audit        without the audit at the end
+  --smoke           without judging the times
   --json FILE       everything that was measured
   --html FILE       a report with plots, in one file
 

@@ -90,29 +90,35 @@ function heard<Kind extends FromGenerator['kind']>(
   });
 }
 
-/** Seconds of several generators as one: they begin together, and tell in the same turn or the next. */
-function addUp(generators: number, onSecond: (second: Second) => void): (second: Second) => void {
+/** Seconds of several generators as one: they begin together, and tell in the same second or the next. */
+export function addUp(generators: number, onSecond: (second: Second) => void): (second: Second) => void {
   const heardOf = new Map<number, Second[]>();
   return (second) => {
     const at = Math.round(second.atMs / 1_000);
-    const seconds = [...(heardOf.get(at) ?? []), second];
-    heardOf.set(at, seconds);
-    if (seconds.length < generators) return;
-    heardOf.delete(at);
-    const latencies = new Latencies();
-    for (const one of seconds) latencies.add(one.latencies);
-    const sum = (of: (one: Second) => number): number => seconds.reduce((all, one) => all + of(one), 0);
-    onSecond({
-      atMs: second.atMs,
-      offered: sum(({ offered }) => offered),
-      answered: sum(({ answered }) => answered),
-      errors: sum(({ errors }) => errors),
-      retries: sum(({ retries }) => retries),
-      waiting: sum(({ waiting }) => waiting),
-      underWay: sum(({ underWay }) => underWay),
-      openOrders: sum(({ openOrders }) => openOrders),
-      latencies: latencies.export(),
-    });
+    heardOf.set(at, [...(heardOf.get(at) ?? []), second]);
+    for (const [one, seconds] of heardOf) {
+      // Whoever has not told of it by now has ended.
+      if (seconds.length < generators && one > at - 2) continue;
+      heardOf.delete(one);
+      onSecond(sumOf(seconds));
+    }
+  };
+}
+
+function sumOf(seconds: readonly Second[]): Second {
+  const latencies = new Latencies();
+  for (const one of seconds) latencies.add(one.latencies);
+  const sum = (of: (one: Second) => number): number => seconds.reduce((all, one) => all + of(one), 0);
+  return {
+    atMs: seconds[0]!.atMs,
+    offered: sum(({ offered }) => offered),
+    answered: sum(({ answered }) => answered),
+    errors: sum(({ errors }) => errors),
+    retries: sum(({ retries }) => retries),
+    waiting: sum(({ waiting }) => waiting),
+    underWay: sum(({ underWay }) => underWay),
+    openOrders: sum(({ openOrders }) => openOrders),
+    latencies: latencies.export(),
   };
 }
 

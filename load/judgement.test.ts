@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { findLimit } from './find-limit.ts';
-import { judge } from './judgement.ts';
+import { isPassed, judge } from './judgement.ts';
 import type { Measured } from './measure.ts';
 import { measuredRun, summary } from './measured-for-tests.ts';
 
@@ -38,6 +38,21 @@ test('a divergence fails the run, and so does an audit that cannot be had', () =
   const what = ['divergences after a full audit'];
   assert.deepEqual(missed({}, { kind: 'ended', seconds: 1, divergences: ['stock: A: differs'], more: false }), what);
   assert.deepEqual(missed({}, { kind: 'failed', why: 'not within 30 minutes' }), what);
+});
+
+test('a smoke run passes whatever its times are, and nothing else', () => {
+  const { latencies, totals } = run;
+  const passes = (changes: Partial<Measured>, smoke: boolean): boolean =>
+    isPassed(judge(measuredRun(100, changes), null), smoke);
+  const slow = { latencies: { ...latencies, reads: summary(150), ends: summary(90, 5_000) } };
+  assert.deepEqual([passes({}, false), passes(slow, false), passes(slow, true)], [true, false, true]);
+  for (const wrong of [
+    { totals: { ...totals, ordersOpen: 1 } },
+    { totals: { ...totals, errors: { 'place: 500 internal': 1 } } },
+    { freshness: { events: 700, p50: 10, p99: 50, p999: 75, allShown: false } },
+    { brokenOff: 'nothing was answered for 8 s' },
+  ])
+    assert.equal(passes(wrong, true), false, JSON.stringify(wrong));
 });
 
 async function limitOf(highest: number, first: number) {

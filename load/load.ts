@@ -4,7 +4,7 @@ import { openEnding } from '../tests/running-program.ts';
 import { auditAfter, type AuditResult } from './audit-after.ts';
 import { findLimit } from './find-limit.ts';
 import { help, readFlags, type Wish, WrongFlags } from './flags.ts';
-import { judge } from './judgement.ts';
+import { isPassed, judge } from './judgement.ts';
 import { syncsPerSecond } from './machine.ts';
 import { measure, type Measured, type Progress } from './measure.ts';
 import { isCaughtUp } from './metrics.ts';
@@ -36,7 +36,7 @@ async function load(wish: Wish): Promise<boolean> {
     console.log(textOf(report));
     if (wish.json !== undefined) writeFileSync(wish.json, `${JSON.stringify(report, null, 1)}\n`);
     if (wish.html !== undefined) writeFileSync(wish.html, htmlOf(report));
-    return report.verdicts.every(({ kept }) => kept);
+    return isPassed(report.verdicts, wish.smoke);
   } finally {
     await ending.end();
   }
