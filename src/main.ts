@@ -121,7 +121,9 @@ Examples:
     for (const one of (await import('./operator/audit-command.ts')).auditCommands()) program.addCommand(one);
     const { backupCommands } = await import('./backup/command.ts');
     const { movedByOthers } = await import('./service-map.ts');
-    for (const command of backupCommands(program.version()!, movedByOthers)) program.addCommand(command);
+    const { auditRestored } = await import('./restored-audit.ts');
+    const parts = { version: program.version()!, movedByOthers, audit: auditRestored };
+    for (const command of backupCommands(parts)) program.addCommand(command);
   }
   for (const command of [program, ...program.commands]) command.exitOverride();
   await program.parseAsync(argv);

@@ -19,7 +19,7 @@ import {
 import { type BackupOutcome, takeBackup } from './backup.ts';
 import { BackupDamaged, Refused } from './backup-error.ts';
 import { withDatabases } from './owned-databases.ts';
-import { restoreBackup, type RestoreOutcome } from './restore.ts';
+import { restoreBackup, type RestoreOptions, type RestoreOutcome } from './restore.ts';
 import { beginAgain, type RestoredFinding, type RestoredLog } from './restored-databases.ts';
 
 type Options = { readonly dataDir?: string; readonly replace?: true; readonly json?: true };
@@ -28,21 +28,21 @@ type Options = { readonly dataDir?: string; readonly replace?: true; readonly js
  * The commands as Commander takes them. They set `process.exitCode`: 0 when it is done, 1 when a backup or what is in
  * it is damaged, 2 when it could not be done, 130 or 143 when stopped by a signal. `version` is that of the program.
  */
-export function backupCommands(version: string, movedByOthers: readonly string[]): Command[] {
+export function backupCommands(parts: Pick<RestoreOptions, 'version' | 'movedByOthers' | 'audit'>): Command[] {
   return [
     withOptions(new Command('backup'))
       .description('back up everything that `twofold up` keeps on this machine, while it runs or not')
       .argument('<folder>', 'where to; it does not exist yet, or is empty')
       .addHelpText('after', BACKUP_HELP)
-      .action((folder: string, options: Options) => guarded((signal) => backup(folder, options, version, signal))),
+      .action((folder: string, options: Options) =>
+        guarded((signal) => backup(folder, options, parts.version, signal)),
+      ),
     withOptions(new Command('restore'))
       .description('put a backup back, and check that it is what was backed up; the system does not run meanwhile')
       .argument('<folder>', 'a backup')
       .option('--replace', 'move aside what is in the data folder, instead of refusing')
       .addHelpText('after', RESTORE_HELP)
-      .action((folder: string, options: Options) =>
-        guarded((signal) => restore(folder, options, movedByOthers, signal)),
-      ),
+      .action((folder: string, options: Options) => guarded((signal) => restore(folder, options, parts, signal))),
     new Command('restored')
       .description('after databases of your own were restored, and before anything starts: their logs begin new epochs')
       .argument('[service...]', `whose databases were restored, of ${databaseOwners.join(', ')} (default: all)`)
@@ -107,16 +107,17 @@ async function backup(folder: string, options: Options, version: string, signal:
 async function restore(
   folder: string,
   options: Options,
-  movedByOthers: readonly string[],
+  parts: Parameters<typeof backupCommands>[0],
   signal: AbortSignal,
 ): Promise<void> {
   const settings = embeddedSettings(options);
-  const [copied, checked] = [megabytes('MB copied'), bar('events')];
+  const [copied, checked, audited] = [megabytes('MB copied'), bar('events'), bar('entities')];
   const outcome = await restoreBackup({
     backup: folder,
     dataDir: settings.dataDir,
     owners: databaseOwners,
-    movedByOthers,
+    ...parts,
+    ledgerPath: sandboxLedgerPath,
     replace: options.replace === true,
     signal,
     onCopied: copied.reach,
@@ -124,10 +125,15 @@ async function restore(
       copied.end();
       checked.reach(events, total);
     },
+    onAudited(entities, total) {
+      checked.end();
+      audited.reach(entities, total);
+    },
   });
   checked.end();
+  audited.end();
   say(options, outcome, restoreLines);
-  if (outcome.findings.length > 0) process.exitCode = 1;
+  if (outcome.findings.length + (outcome.divergences ?? []).length > 0) process.exitCode = 1;
 }
 
 async function restored(services: readonly string[], options: Options): Promise<void> {
@@ -176,17 +182,25 @@ function* backupLines({ folder, files, bytes, seconds, logs, online }: BackupOut
 }
 
 function* restoreLines(outcome: RestoreOutcome): Generator<string> {
-  const { takenAt, location, logs, findings, movedAside, bytes, seconds } = outcome;
+  const { takenAt, location, logs, findings, divergences, movedAside, bytes, seconds } = outcome;
   yield `The backup of ${takenAt} is restored to ${location}: ${count(Math.ceil(bytes / 1_000_000))} MB, ${seconds.toFixed(1)} s.`;
   yield* logLines(logs);
   for (const folder of movedAside) yield `What was there before is in ${folder}; delete it when you do not need it.`;
-  if (findings.length === 0) {
-    yield 'Every file is as it was backed up, and the logs are what was written. `twofold up` goes on from here.';
+  if (findings.length + (divergences ?? []).length === 0) {
+    const agrees = divergences === null ? '' : ', and everything that follows from them agrees';
+    yield `Every file is as it was backed up, the logs are what was written${agrees}. \`twofold up\` goes on from here.`;
     return;
   }
   yield 'The files are as they were backed up, but something was wrong with the data then:';
   yield* findingLines(findings);
+  const shown = (divergences ?? []).slice(0, divergencesShownMax);
+  for (const { check, entity, says } of shown) yield `  ${check} ${entity}: ${says}`;
+  const more = (divergences ?? []).length - shown.length;
+  if (more > 0) yield `  and ${count(more)} more`;
+  if (shown.length > 0) yield 'Once it runs, `twofold divergences` lists what the audit finds, and what can be done.';
 }
+
+const divergencesShownMax = 20;
 
 function* restoredLines({ logs }: { readonly logs: readonly RestoredLog[] }): Generator<string> {
   yield logs.length === 0 ? 'None of these databases has a log: nothing to begin.' : 'New epochs have begun:';

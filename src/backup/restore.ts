@@ -23,12 +23,28 @@ export type RestoreOptions = {
   readonly owners: readonly string[];
   /** As in `checkLog`. */
   readonly movedByOthers: readonly string[];
+  /** Of the program: data of another one are migrated first, and audited once the system runs. */
+  readonly version: string;
+  readonly ledgerPath: string;
+  readonly audit: AuditRestored;
   /** What is there is moved aside. */
   readonly replace: boolean;
   readonly signal: AbortSignal;
   onCopied(bytes: number, bytesTotal: number): void;
   onChecked(events: number, eventsTotal: number): void;
+  onAudited(entities: number, entitiesTotal: number): void;
 };
+
+/** Looks at everything in databases by owner, and in the ledger beside them (null: there is none). Null: it could not. */
+export type AuditRestored = (
+  urls: ReadonlyMap<string, string>,
+  ledgerFile: string | null,
+  signal: AbortSignal,
+  onProgress: (entities: number, entitiesTotal: number) => void,
+) => Promise<readonly RestoredDivergence[] | null>;
+
+/** What does not agree, in the words of the audit. */
+export type RestoredDivergence = { readonly check: string; readonly entity: string; readonly says: string };
 
 export type RestoreOutcome = {
   readonly takenAt: string;
@@ -36,6 +52,8 @@ export type RestoreOutcome = {
   readonly logs: readonly RestoredLog[];
   /** What is wrong with the data, and was when they were backed up: their files are the same. */
   readonly findings: readonly RestoredFinding[];
+  /** Null: it is left to the audit of the running system. */
+  readonly divergences: readonly RestoredDivergence[] | null;
   /** Where the data went that were there before. */
   readonly movedAside: readonly string[];
   readonly bytes: number;
@@ -68,13 +86,14 @@ export async function restoreBackup(options: RestoreOptions): Promise<RestoreOut
     await clearStaging(staging);
     try {
       await copyBackup(backup, manifest, staging, home, options);
-      const { logs, findings } = await recover(staging, manifest, options);
+      const { logs, findings, divergences } = await recover(staging, manifest, options);
       const movedAside = await takePlace(staging, home, dataDir);
       return {
         takenAt: manifest.takenAt,
         location: home.location,
         logs,
         findings,
+        divergences,
         movedAside,
         bytes: bytesOf(manifest.files),
         seconds: Math.round(systemPorts.elapsed() - startedAt) / 1_000,
@@ -143,9 +162,9 @@ const namedMax = 10;
 /** Has the server recover in `staging`, and what it then holds begin anew and be checked. */
 async function recover(
   staging: string,
-  { logs: anchors }: Manifest,
-  { owners, movedByOthers, signal, onChecked }: RestoreOptions,
-): Promise<{ logs: RestoredLog[]; findings: RestoredFinding[] }> {
+  { logs: anchors, twofold }: Manifest,
+  { owners, movedByOthers, version, ledgerPath, audit, signal, onChecked, onAudited }: RestoreOptions,
+): Promise<Pick<RestoreOutcome, 'logs' | 'findings' | 'divergences'>> {
   const died = new AbortController();
   const server = await startEmbeddedPostgres({
     dataDir: staging,
@@ -158,16 +177,22 @@ async function recover(
   const stopNow = (): void => server.stopNow();
   process.on('exit', stopNow);
   try {
-    return await withDatabases(await databasesThere(server.url, owners), async (databases) => {
+    const urls = await databasesThere(server.url, owners);
+    const either = AbortSignal.any([signal, died.signal]);
+    const checked = await withDatabases(urls, async (databases) => {
       const logs = await beginAgain(databases);
       const checking = {
         anchors,
         movedByOthers,
-        signal: AbortSignal.any([signal, died.signal]),
+        signal: either,
         onProgress: onChecked,
       };
       return { logs, findings: await checkRestored(databases, checking) };
     });
+    const ledger = join(staging, ledgerPath);
+    const divergences =
+      twofold === version ? await audit(urls, existsSync(ledger) ? ledger : null, either, onAudited) : null;
+    return { ...checked, divergences };
   } finally {
     process.off('exit', stopNow);
     await server.stop(stopTimeoutMs);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Finding } from '../../src/audit/check.ts';
-import { openWorld } from '../planted/world.ts';
+import { openWorld } from './world.ts';
 import { newId, type Shop } from '../shop-client.ts';
 
 const passes = 4;

@@ -1,4 +1,4 @@
-/** The load tool against whole systems: those that are as they should be, and those that are not. */
+/** The load tool against whole systems: those that are as they should be, and those that are not. `npm run loads`. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -8,13 +8,13 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { auditAfter } from '../../load/audit-after.ts';
-import type { Report } from '../../load/report-text.ts';
-import { programDataDir, startTestProgram } from '../running-program.ts';
-import { bearer, jwt, startTestSystem } from '../running-system.ts';
-import { openShop } from '../shop-client.ts';
+import { auditAfter } from '../load/audit-after.ts';
+import type { Report } from '../load/report-text.ts';
+import { programDataDir, startTestProgram } from './running-program.ts';
+import { bearer, jwt, startTestSystem } from './running-system.ts';
+import { openShop } from './shop-client.ts';
 
-const project = resolve(import.meta.dirname, '../..');
+const project = resolve(import.meta.dirname, '..');
 const small = '--profile B --rate-factor 0.02 --connections 50 --products 20 --seconds 3 --warm-up 1 --seed 7';
 
 type Run = {
