@@ -12,6 +12,7 @@ import type { JobView } from '#contracts/http.ts';
 import { checkLog, logBeginning, type LogPlace } from '#cqrs/log-integrity.ts';
 import { type Database, openDatabase } from '#platform/postgres.ts';
 import { Progress } from '#platform/progress-bar.ts';
+import { movedByOthers } from '#services/inventory/service.ts';
 import { openEnding, programDataDir, startTestProgram, type TestProgram } from '../tests/running-program.ts';
 import { newId, until } from '../tests/shop-client.ts';
 import { makeManyOrders } from './many-orders.ts';
@@ -167,7 +168,6 @@ async function verifyLogs({ databaseUrls }: TestProgram, events: number): Promis
   const began = performance.now();
   for (const service of ['catalog', 'ordering', 'inventory', 'payments'] as const) {
     const log = openDatabase(databaseUrls[service], { applicationName: 'bench', poolMax: 1 });
-    const movedByOthers = service === 'inventory' ? ['stock'] : [];
     for (let place: LogPlace | null = logBeginning; place !== null;) {
       const piece: Awaited<ReturnType<typeof checkLog>> = await checkLog(log, {
         place,

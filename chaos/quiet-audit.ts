@@ -70,12 +70,11 @@ try {
     const said = await disturb(program);
     program = await startTestProgram(ending, dataDir, env);
     if (load.failed()) break;
-    // From here on every second one is also looked at as a whole, right after its start and under load.
+    // Every second time all is looked at right after the start, under load.
     if (n % 2 === 0) await fullAudit(program, `after ${said}`);
     else console.log(`${clock(since)} ${said}`);
   }
   await delay(Math.max(0, since + lengthMs - performance.now()));
-  await fullAudit(program, `${clock(since)} under load`);
   const { placed } = await load.stop();
   const reads = await readers.stop();
   await untilAtRest(program.databaseUrls, restTimeoutMs);

@@ -120,7 +120,7 @@ Examples:
     program.addCommand((await import('./operator/rebuild-command.ts')).rebuildCommand());
     for (const one of (await import('./operator/audit-command.ts')).auditCommands()) program.addCommand(one);
     const { backupCommands } = await import('./backup/command.ts');
-    const { movedByOthers } = await import('./service-map.ts');
+    const { movedByOthers } = await import('#services/inventory/service.ts');
     const { auditRestored } = await import('./restored-audit.ts');
     const parts = { version: program.version()!, movedByOthers, audit: auditRestored };
     for (const command of backupCommands(parts)) program.addCommand(command);

@@ -35,6 +35,3 @@ export const eventTypesOf: Readonly<Record<CommandServiceName, EventTypes>> = {
   payments: createEventTypes(publishedEvents.payments),
   audit: createEventTypes(publishedEvents.audit),
 };
-
-/** Types of streams whose versions count events of other streams, too. */
-export const movedByOthers: readonly string[] = ['stock'];

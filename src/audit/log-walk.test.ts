@@ -45,13 +45,16 @@ async function openLogs(t: TestContext) {
   t.after(() => logs.forEach((log) => log.close()));
   const [, ordering, , , audit] = logs;
   const bus = createCommandBus({ log: ordering! });
-  for (let n = 0; n < 12; n += 1) {
+  let appended = 0;
+  const append = async (): Promise<void> => {
+    const n = appended++;
     await bus.execute({
       reads: [],
       origin,
       run: (scope) => scope.record(noteStream, `o-${n % 3}`, { type: 'Noted', data: { n } }),
     });
-  }
+  };
+  while (appended < 12) await append();
   const keep = createCommandBus({ log: audit! });
   const anchor = { source: 'ordering.0', ...(await ordering!.anchor()) };
   await keep.execute({
@@ -69,6 +72,8 @@ async function openLogs(t: TestContext) {
   return {
     damage: (statement: string, owner: DatabaseOwner = 'ordering') => databases[owner].query('', statement),
     walk,
+    /** One more event of ordering. */
+    append,
     /** All that a walk in pieces of five finds. */
     async findings(): Promise<Finding[]> {
       const found: Finding[] = [];
@@ -153,6 +158,19 @@ for (const [what, expected, statement, owner] of [
     }
   });
 }
+
+test('a walk ends where the log ended when its turn came, however fast it is written', async (t) => {
+  const { walk, append } = await openLogs(t);
+  let after: string | null = null;
+  let pieces = 0;
+  do {
+    const piece: Awaited<ReturnType<typeof walk.look>> = await walk.look(after, 1);
+    after = piece.next;
+    pieces += 1;
+    assert.ok(pieces < 60, 'it runs after the writer');
+    await append();
+  } while (after !== null);
+});
 
 test('what is found of a stream of an order names the order', async (t) => {
   const { findings, damage } = await openLogs(t);

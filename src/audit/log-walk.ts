@@ -15,6 +15,7 @@ import {
 import { checkCheckpoints } from '#cqrs/source-epoch.ts';
 import type { Database } from '#platform/postgres.ts';
 import type { DatabaseOwner } from '#platform/settings.ts';
+import { movedByOthers } from '#services/inventory/service.ts';
 import type { Check, Finding, Piece, Walk } from './check.ts';
 import { auditedServices } from './evidence.ts';
 import { type Anchors, anchorsId } from './streams.ts';
@@ -97,13 +98,16 @@ const checkOf: Readonly<Record<LogFindingKind, CheckName>> = {
   'checkpoint-beyond-head': 'checkpoint-within-log',
 };
 
-/** Inventory's stock is also moved by what happens to reservations. */
-const movedByOthers = ['stock'];
 /** Looking at one place again takes in a batch, which is never larger. */
 const rangeMax = 100_000;
 
 /** Where the walk has come to: in which log, and where there. After the last log the consumers follow. */
-type Place = { readonly log: number; readonly place: LogPlace };
+type Place = {
+  readonly log: number;
+  readonly place: LogPlace;
+  /** Where the log ended when its turn came: writers may be faster than who looks. */
+  readonly upTo: number;
+};
 
 /** Damage to a log cannot be repaired: its divergences are settled by restoring a backup, or accepted. */
 export function logWalk({ databases, sourceOf }: LogWalkParts): Walk {
@@ -167,15 +171,19 @@ export function logWalk({ databases, sourceOf }: LogWalkParts): Walk {
     },
 
     async look(after, entitiesMax): Promise<Piece> {
-      const { log, place } = after === null ? { log: 0, place: logBeginning } : (JSON.parse(after) as Place);
+      const from: Place = after === null ? { log: 0, place: logBeginning, upTo: 0 } : (JSON.parse(after) as Place);
+      const { log, place } = from;
       const at = logs[log];
       if (at === undefined) return { looked: consumers.length, findings: await lookAtConsumers(), next: null };
-      const { database, withStates } = at;
+      const { source, database, withStates } = at;
+      const upTo = place.part === 'head' ? await headOf(source) : from.upTo;
       const piece = await checkLog(database, { place, eventsMax: entitiesMax, movedByOthers });
       const findings = grouped(at, piece.findings, place.part);
       if (place.part === 'head') findings.push(...(await lookAtAnchors(at)));
-      const isOver = piece.next === null || (piece.next.part === 'streams' && !withStates);
-      const next: Place = isOver ? { log: log + 1, place: logBeginning } : { log, place: piece.next };
+      const isRead = piece.next?.part === 'events' && piece.next.after >= upTo;
+      const onward = isRead ? ({ part: 'streams', after: '' } as const) : piece.next;
+      const isOver = onward === null || (onward.part === 'streams' && !withStates);
+      const next: Place = isOver ? { log: log + 1, place: logBeginning, upTo: 0 } : { log, place: onward, upTo };
       return { looked: lookedAt(place, piece.next, entitiesMax), findings, next: JSON.stringify(next) };
     },
 

@@ -8,6 +8,7 @@ import { entityOf, type RecordedEvent, slotOfStream } from '#cqrs/event-log.ts';
 import type { Row } from '#cqrs/read-store.ts';
 import { type InlineTable, readRows, utcTime } from '#cqrs/table-rows.ts';
 import type { Sql } from '#platform/postgres.ts';
+import { movedByOthers } from '#services/inventory/service.ts';
 import type { Check, Finding, Piece, Walk } from '../check.ts';
 import { auditedServices, inSnapshot, readEvents, typeOf, type WalkParts } from '../evidence.ts';
 import { stateRepair } from '../repairs.ts';
@@ -52,9 +53,6 @@ export type Folded = {
   readonly state: unknown;
   readonly events: readonly RecordedEvent[];
 };
-
-/** Streams that events of other streams move too; `stock.ts` follows them. */
-const movedByOthers: ReadonlySet<string> = new Set(['stock']);
 
 /** What the events of one stream come to; null: nobody can tell, because its log is damaged. */
 function foldStream(type: AnyStreamType, stream: string, events: readonly RecordedEvent[]): Folded | null {
@@ -182,7 +180,10 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
     auditedServices.flatMap((service) => audited[service].streams.map((type) => [type.name, type])),
   );
   const tablesOfAll = Object.fromEntries(
-    auditedServices.map((service) => [service, audited[service].tables.filter(({ of }) => !movedByOthers.has(of))]),
+    auditedServices.map((service) => [
+      service,
+      audited[service].tables.filter(({ of }) => !movedByOthers.includes(of)),
+    ]),
   ) as unknown as Record<ShopServiceName, readonly InlineTable[]>;
   const tablesOf = (service: ShopServiceName): readonly InlineTable[] => tablesOfAll[service];
   const placeOf = (entity: string): ReturnType<typeof streamOf> => streamOf(entity, parts, audited);
@@ -256,7 +257,7 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
     const findings: Finding[] = [];
     const sound: Folded[] = [];
     const streams = [...new Set([...byStream.keys(), ...rows.keys()])].filter(
-      (name) => !movedByOthers.has(typeOf(name)),
+      (name) => !movedByOthers.includes(typeOf(name)),
     );
     for (const stream of streams) {
       const own = byStream.get(stream) ?? [];

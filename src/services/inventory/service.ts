@@ -11,6 +11,9 @@ import { listingStream, reservationStream, stockStream } from './streams.ts';
 
 export { inventoryCorrections } from './corrections.ts';
 
+/** Types of streams whose versions count events of other streams, too: what happens to reservations. */
+export const movedByOthers: readonly string[] = [stockStream.name];
+
 export const inventorySchema = [...logSchemaFolders, new URL('./schema/', import.meta.url)];
 
 /** How long the catalogue is listened to before a product is called unknown. */
