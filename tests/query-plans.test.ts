@@ -9,7 +9,7 @@ import { testDatabaseUrl } from './database.ts';
 import { fillOrders, fillProducts, met, mixedLists, placedBefore } from './orders-at-size.ts';
 
 /** `npm run plans` asks for a million: filling them takes longer than all other tests have. */
-const orders = Number(process.env['TWOFOLD_TEST_ORDERS'] ?? '100000');
+const orders = Number(process.env['TWOFOLD_TEST_ORDERS'] ?? '200000');
 /** How many rows any step of a plan may give: what `listing.ts` promises, with the row that says that there were more. */
 const rowsMax = { read: 101, walk: 5_000, search: 115_000, searchWords: 50_001, sample: 10_000 } as const;
 type Kind = keyof typeof rowsMax;
