@@ -6,10 +6,9 @@
 import { execFile } from 'node:child_process';
 import { parseArgs, promisify } from 'node:util';
 import type { AuditOutcome, DivergenceList } from '#contracts/audit-http.ts';
-import type { JobView } from '#contracts/http.ts';
 import { Progress } from '#platform/progress-bar.ts';
 import { openEnding, programDataDir, startTestProgram, type TestProgram } from '../tests/running-program.ts';
-import { until } from '../tests/shop-client.ts';
+import { caughtUp, jobDone } from './long-work.ts';
 import { makeManyOrders } from './many-orders.ts';
 
 const { values: flags } = parseArgs({
@@ -72,38 +71,12 @@ try {
 for (const failure of failures) console.log(`missed: ${failure}`);
 process.exitCode = failures.length === 0 ? 0 : 1;
 
-async function caughtUp({ shop }: TestProgram, progress: Progress, events: number): Promise<void> {
-  progress.begin('projecting', events);
-  await until(
-    'all consumers have caught up',
-    async () => {
-      const { body } = await shop.get<{ details: { consumer: string; position: number; lag: number }[] }>('/readyz');
-      const readSide = body.details.filter(({ consumer }) => consumer.startsWith('projections-of-'));
-      const position = readSide.reduce((sum, one) => sum + one.position, 0);
-      progress.reach(position);
-      return position >= events && body.details.every(({ lag }) => lag === 0) ? true : null;
-    },
-    3_600_000,
-  );
-  progress.end();
-}
-
 async function fullAudit(program: TestProgram): Promise<void> {
-  const { shop } = program;
   const began = performance.now();
-  const begun = await shop.request<JobView>('POST', '/v1/ops/audits', { json: {} });
-  const job = await until(
-    'the audit has ended',
-    async () => {
-      const { body } = await shop.get<JobView>(`/v1/ops/jobs/${begun.body.id}`);
-      return body.state === 'running' ? null : body;
-    },
-    3_600_000,
-  );
+  const { walks } = await jobDone<AuditOutcome>(program, '/v1/ops/audits', {});
   const tookMs = performance.now() - began;
-  if (job.state !== 'done') throw new Error(`the audit has failed: ${job.error}`);
   console.log(`full audit of ${orders} orders: ${(tookMs / 1_000).toFixed(1)} s`);
-  for (const { name, looked, workedMs } of (job.outcome as AuditOutcome).walks)
+  for (const { name, looked, workedMs } of walks)
     console.log(
       `  ${name.padEnd(22)}${String(looked).padStart(10)} entities${(workedMs / 1_000).toFixed(1).padStart(8)} s` +
         `${((workedMs * 1_000) / Math.max(1, looked)).toFixed(0).padStart(7)} µs each`,

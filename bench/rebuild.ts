@@ -8,13 +8,13 @@ import { Agent, request } from 'node:http';
 import { join } from 'node:path';
 import { createHistogram } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
-import type { JobView } from '#contracts/http.ts';
 import { checkLog, logBeginning, type LogPlace } from '#cqrs/log-integrity.ts';
 import { type Database, openDatabase } from '#platform/postgres.ts';
 import { Progress } from '#platform/progress-bar.ts';
 import { movedByOthers } from '#services/inventory/service.ts';
 import { openEnding, programDataDir, startTestProgram, type TestProgram } from '../tests/running-program.ts';
-import { newId, until } from '../tests/shop-client.ts';
+import { newId } from '../tests/shop-client.ts';
+import { caughtUp, jobDone } from './long-work.ts';
 import { makeManyOrders } from './many-orders.ts';
 import { shownWithin } from './shown-events.ts';
 
@@ -92,35 +92,9 @@ function told(what: string, events: number, tookMs: number): void {
   );
 }
 
-async function caughtUp({ shop }: TestProgram, progress: Progress, events: number): Promise<void> {
-  progress.begin('projecting', events);
-  await until(
-    'the read side has caught up',
-    async () => {
-      const { body } = await shop.get<{ details: { consumer: string; position: number; lag: number }[] }>('/readyz');
-      const readSide = body.details.filter(({ consumer }) => consumer.startsWith('projections-of-'));
-      const position = readSide.reduce((sum, one) => sum + one.position, 0);
-      progress.reach(position);
-      return position >= events && readSide.every(({ lag }) => lag === 0) ? true : null;
-    },
-    3_600_000,
-  );
-  progress.end();
-}
-
-async function rebuildAll({ shop }: TestProgram, sharePercent: number): Promise<{ outcome: Outcome; tookMs: number }> {
+async function rebuildAll(program: TestProgram, sharePercent: number): Promise<{ outcome: Outcome; tookMs: number }> {
   const began = performance.now();
-  const begun = await shop.request<JobView>('POST', '/v1/ops/projections/all/rebuild', { json: { sharePercent } });
-  const job = await until(
-    'the rebuild has ended',
-    async () => {
-      const { body } = await shop.get<JobView>(`/v1/ops/jobs/${begun.body.id}`);
-      return body.state === 'running' ? null : body;
-    },
-    3_600_000,
-  );
-  if (job.state !== 'done') throw new Error(`the rebuild has failed: ${job.error}`);
-  const outcome = job.outcome as Outcome;
+  const outcome = await jobDone<Outcome>(program, '/v1/ops/projections/all/rebuild', { sharePercent });
   if (outcome.differences?.count !== 0) failures.push(`${outcome.differences?.count} rows differ from their events`);
   return { outcome, tookMs: performance.now() - began };
 }
