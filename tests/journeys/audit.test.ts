@@ -193,7 +193,7 @@ test('damage to a log is found, and can only be accepted; what is accepted stays
   const ordering = databaseOf(t, system, 'ordering');
   await ordering.query(
     '',
-    `update events set data = replace(data::text, '1000', '1001')::json where type = 'OrderPlaced'`,
+    `update events set data = replace(data::text, ':1000', ':1001')::json where type = 'OrderPlaced'`,
   );
   await ordering.query('', `update streams set version = version + 1 where stream = $1`, [`order-${orderId}`]);
   await audited(shop, checks);
@@ -220,7 +220,7 @@ test('damage to a log is found, and can only be accepted; what is accepted stays
   await ordering.query('', `update streams set version = version + 1 where stream = $1`, [`order-${orderId}`]);
   await ordering.query(
     '',
-    `update events set data = replace(data::text, '1001', '1000')::json where type = 'OrderPlaced'`,
+    `update events set data = replace(data::text, ':1001', ':1000')::json where type = 'OrderPlaced'`,
   );
   await audited(shop, checks);
   assert.deepEqual(await states(), { 'log-hash-chain': 'gone', 'state-is-fold': 'open' });

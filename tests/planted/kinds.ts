@@ -186,7 +186,7 @@ const readRows: readonly Kind[] = [
   byStatement(
     'a product is shown at another price',
     'queries',
-    (w) => `update products set catalogue = replace(catalogue, '1000', '1') where sku = '${w.sku}'`,
+    (w) => `update products set catalogue = replace(catalogue, ':1000', ':1') where sku = '${w.sku}'`,
     (w) => [`${product} queries/products/${w.sku}`],
   ),
   byStatement(
@@ -370,7 +370,7 @@ const logs: readonly Kind[] = [
   toLog(
     "an event's payload is edited",
     'ordering',
-    (w) => `update events set data = replace(data::text, '1000', '1')::json
+    (w) => `update events set data = replace(data::text, ':1000', ':1')::json
       where stream = 'order-${w.orders.completed}' and version = 1`,
     ['log-hash-chain ordering.0'],
     ({ orderId, entity }, w) =>
@@ -432,7 +432,7 @@ const logs: readonly Kind[] = [
   toLog(
     'more is sold than ever came in',
     'inventory',
-    (w) => `update events set data = replace(data::text, '20', '1')::json
+    (w) => `update events set data = replace(data::text, '"quantity":20', '"quantity":1')::json
       where type = 'StockAdjusted' and stream = 'stock-${w.sku}'`,
     ['log-hash-chain inventory.0'],
     ({ check, entity }, w) => check === 'never-oversold' || (check === stock && entity.includes(w.sku)),
