@@ -42,27 +42,33 @@ export type Decided = {
 };
 
 /**
- * Decides one command on `view`, and leaves its effect there; `before` takes what stood there before. Throws
- * `NotLoaded` when it meets a stream that is not in the view, or what the command throws.
+ * Decides one command on `view`, and leaves its effect there; `before` takes what stood there before. Streams that
+ * are not in the view `recall` may put there from memory. Throws `NotLoaded` when it cannot, or what the command throws.
  */
-export function decide(queued: Queued, view: View, before: View, now: string): Decided {
+export function decide(
+  queued: Queued,
+  view: View,
+  before: View,
+  now: string,
+  recall: (view: View, stream: StreamId) => boolean,
+): Decided {
   const { work } = queued;
   const reads = new Set(work.reads.map((ref) => streamId(ref.type.name, ref.id)));
   const events: NewEvent[] = [];
   const writes = new Map<StreamId, Stored & { dueAt: string | null }>();
   let origin = work.origin;
 
+  const isThere = (stream: StreamId): boolean => view.has(stream) || recall(view, stream);
   const entryOf = (type: AnyStreamType, id: string): Entry => {
     const stream = streamId(type.name, id);
-    const entry = view.get(stream);
-    if (entry === undefined) throw new NotLoaded(new Map([[stream, type.initial]]));
+    if (!isThere(stream)) throw new NotLoaded(new Map([[stream, type.initial]]));
     reads.add(stream);
-    return entry;
+    return view.get(stream)!;
   };
   const needAll = (refs: readonly StreamRef[]): void => {
     const missing = refs.flatMap(({ type, id }): [StreamId, unknown][] => {
       const stream = streamId(type.name, id);
-      return view.has(stream) ? [] : [[stream, type.initial]];
+      return isThere(stream) ? [] : [[stream, type.initial]];
     });
     if (missing.length > 0) throw new NotLoaded(new Map(missing));
   };

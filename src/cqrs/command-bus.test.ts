@@ -239,6 +239,25 @@ test('a stream that was not named is loaded when it is met, all those of one eve
   );
 });
 
+test('a stream that was not named and is in memory costs no second run', async () => {
+  const { log, asked } = watchedLog();
+  const bus = busOf(log);
+  await Promise.all([bus.execute(add('b', 10)), bus.execute(add('c', 20))]);
+  asked.loaded.length = 0;
+  let runs = 0;
+  const done = await bus.execute({
+    reads: [],
+    origin,
+    run(scope) {
+      runs += 1;
+      scope.record(account, 'b', moved({ b: 1, c: 1 }), [ref('c')]);
+      return [scope.state(account, 'b').balance, scope.state(account, 'c').balance];
+    },
+  });
+  assert.deepEqual(done.result, [11, 21]);
+  assert.deepEqual([runs, asked.loaded], [1, []]);
+});
+
 test('what the bus has written it remembers, as far as its memory reaches', async () => {
   const { log, asked } = watchedLog();
   const bus = busOf(log, { cachedStreamsMax: 1 });

@@ -115,6 +115,7 @@ const batchReadsMax = 20_000;
  * - a checkpoint moves with the effect, and a worker that was overtaken fails alone
  * - two buses on one log lose no effect on a stream that both keep writing
  * - after three conflicts a command is decided alone, and gets through
+ * - a stream that was not named and is in memory costs no second run
  * - after an append whose answer was lost, commands are decided on what the log holds
  * - a full queue refuses at once, and takes commands again when it has room
  * - what was mended in the log is decided on once the bus has been told
@@ -228,12 +229,11 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
     for (;;) {
       const before: View = new Map();
       try {
-        return decide(queued, view, before, now);
+        return decide(queued, view, before, now, remember);
       } catch (error) {
         for (const [stream, entry] of before) view.set(stream, entry);
         if (!(error instanceof NotLoaded)) throw error;
-        const missing = [...error.streams].filter(([stream]) => !remember(view, stream));
-        await loadInto(view, new Map(missing));
+        await loadInto(view, error.streams);
       }
     }
   }
@@ -327,7 +327,8 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
         const result = await log.appendAlone([...streams.keys()], (rows) => {
           for (const [stream, initial] of streams) view.set(stream, { version: 0, state: initial, base: 0 });
           for (const { stream, version, state } of rows) view.set(stream, { version, state, base: version });
-          decided = decide(queued, view, new Map(), now);
+          // Only what was locked and read counts here.
+          decided = decide(queued, view, new Map(), now, () => false);
           return batchOf([decided], view);
         });
         for (const stream of view.keys()) cache.delete(stream);

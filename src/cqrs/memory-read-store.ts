@@ -59,7 +59,7 @@ export function memoryReadStore(): MemoryReadStore {
         async load<R extends Row>(table: ReadTable<R>, keys: readonly (readonly string[])[]) {
           const rows = new Map<string, R>();
           for (const name of keys.map(rowKey)) {
-            const row = changed(table, tableOf(table).get(name), changes.of(table, name));
+            const row = changed(table, tableOf(table).get(name), changes.of(table)?.get(name));
             if (row !== undefined) rows.set(name, row as R);
           }
           return rows;

@@ -19,7 +19,7 @@ import { postgresSources } from './source-epoch.ts';
  * What is remembered of rows that were loaded or put last. As long as this store is the one that moves the
  * checkpoints, nobody else changes what its consumers have put: what they go on with is read once.
  */
-const rowsKeptBytesMax = 32 * 1_048_576;
+const rowsKeptBytesMax = 16 * 1_048_576; // of each table
 
 /** How the database of a read store is opened. */
 export const readStoreOptions = {
@@ -43,7 +43,7 @@ export const readStoreOptions = {
  * - a row is read once, and each batch is one statement from then on
  */
 export function postgresReadStore(database: Database): ReadStore {
-  const kept = new LRUCache<string, Row>({ maxSize: rowsKeptBytesMax, sizeCalculation: sizeOf });
+  const kept = new Map<ReadTable, LRUCache<string, Row>>();
   const underWay = new Set<Transaction>();
   /** By consumer, as of when its checkpoint was read. */
   const generations = new Map<string, number>();
@@ -55,61 +55,76 @@ export function postgresReadStore(database: Database): ReadStore {
     kept.clear();
   }
 
+  function keptOf(table: ReadTable): LRUCache<string, Row> {
+    let rows = kept.get(table);
+    if (rows === undefined)
+      kept.set(table, (rows = new LRUCache({ maxSize: rowsKeptBytesMax, sizeCalculation: sizeOf })));
+    return rows;
+  }
+
   async function load<R extends Row>(
     transaction: Transaction,
     table: ReadTable<R>,
     keys: readonly RowKey[],
   ): Promise<Map<string, R>> {
-    const { changes, known } = transaction;
+    const { known, asked } = touchedIn(transaction, table);
+    const { changes } = transaction;
+    const rows = keptOf(table);
+    const names = keys.map(rowKey);
     const missing: RowKey[] = [];
-    for (const key of keys) {
-      const name = keptName(table, rowKey(key));
+    for (const [n, name] of names.entries()) {
       if (known.has(name)) continue;
-      const row = kept.get(name);
+      const row = rows.get(name);
       if (row !== undefined) known.set(name, row);
-      else if (!isWhole(table, changes.of(table, rowKey(key)))) missing.push(key);
+      else if (!isWhole(table, changes.of(table)?.get(name))) missing.push(keys[n]!);
     }
     if (missing.length > 0) {
       // What others commit from now on may or may not be in the answer.
-      for (const key of missing) transaction.asked.add(keptName(table, rowKey(key)));
-      const rows = await database.query(
+      for (const key of missing) asked.add(rowKey(key));
+      const read = await database.query(
         `load ${table.name}`,
         loadSql(table),
         table.key.map((_, n) => missing.map((key) => key[n])),
       );
-      for (const key of missing) known.set(keptName(table, rowKey(key)), undefined);
-      for (const row of rows) {
-        const read = rowOf(table, row as Row);
-        known.set(keptName(table, rowKey(table.key.map((column) => read[column] as string))), read);
+      for (const key of missing) known.set(rowKey(key), undefined);
+      for (const raw of read) {
+        const row = rowOf(table, raw as Row);
+        known.set(rowKey(table.key.map((column) => row[column] as string)), row);
       }
     }
     const found = new Map<string, R>();
-    for (const name of keys.map(rowKey)) {
-      const row = changed(table, known.get(keptName(table, name)), changes.of(table, name));
+    const changesNow = changes.of(table);
+    for (const name of names) {
+      const row = changed(table, known.get(name), changesNow?.get(name));
       if (row !== undefined) found.set(name, row as R);
     }
     return found;
   }
 
   /** Takes over what has been committed, so that what is kept is what the database holds. */
-  function remember({ changes, known, asked, overtaken, begun }: Transaction): void {
-    const isSure = (name: string): boolean => generation === begun && !overtaken.has(name);
-    for (const name of asked) {
-      const row = known.get(name);
-      if (row !== undefined && isSure(name) && !kept.has(name)) kept.set(name, row);
+  function remember(transaction: Transaction): void {
+    const isCurrent = generation === transaction.begun;
+    for (const [table, { known, asked, overtaken }] of transaction.touched) {
+      const rows = keptOf(table);
+      for (const name of asked) {
+        const row = known.get(name);
+        if (row !== undefined && isCurrent && !overtaken.has(name) && !rows.has(name)) rows.set(name, row);
+      }
     }
-    for (const [table, ofTable] of changes.byTable()) {
+    for (const [table, changes] of transaction.changes.tables) {
       if (table.once) continue;
-      for (const change of ofTable) {
-        const name = keptName(table, rowKey(change.key));
-        for (const other of underWay) if (other.asked.has(name)) other.overtaken.add(name);
-        const present = kept.get(name);
+      const { known, overtaken } = touchedIn(transaction, table);
+      const rows = keptOf(table);
+      const others = [...underWay].flatMap(({ touched }) => touched.get(table) ?? []);
+      for (const [name, change] of changes) {
+        for (const other of others) if (other.asked.has(name)) other.overtaken.add(name);
+        const isSure = isCurrent && !overtaken.has(name);
         // Another consumer's columns are in what is kept now, as it left them.
-        const before = present ?? (isSure(name) ? known.get(name) : undefined);
-        const isKnown = before !== undefined || (isSure(name) && (known.has(name) || isWhole(table, change)));
+        const before = rows.get(name) ?? (isSure ? known.get(name) : undefined);
+        const isKnown = before !== undefined || (isSure && (known.has(name) || isWhole(table, change)));
         const row = isKnown ? changed(table, before, change) : undefined;
-        if (row === undefined) kept.delete(name);
-        else kept.set(name, row);
+        if (row === undefined) rows.delete(name);
+        else rows.set(name, row);
       }
     }
   }
@@ -117,7 +132,7 @@ export function postgresReadStore(database: Database): ReadStore {
   return {
     parked: postgresParkedMessages(database),
     committed: <R extends Row>(table: ReadTable<R>, key: RowKey) =>
-      kept.get(keptName(table, rowKey(key))) as R | undefined,
+      kept.get(table)?.get(rowKey(key)) as R | undefined,
 
     async takeOver(readModels) {
       await database.query(
@@ -169,9 +184,7 @@ export function postgresReadStore(database: Database): ReadStore {
     async apply(moves, work) {
       const transaction: Transaction = {
         changes: new RowChanges(),
-        known: new Map(),
-        asked: new Set(),
-        overtaken: new Set(),
+        touched: new Map(),
         begun: generation,
       };
       underWay.add(transaction);
@@ -212,16 +225,26 @@ const versionText = ({ name, stored, version }: { name: string; stored: number; 
 
 type Transaction = {
   readonly changes: RowChanges;
-  /** Rows as they were before it, by name; undefined: there was none. */
-  readonly known: Map<string, Row | undefined>;
-  /** Rows that it has asked the database for. */
-  readonly asked: Set<string>;
-  /** Rows that it has asked for and that others have changed since. */
-  readonly overtaken: Set<string>;
+  readonly touched: Map<ReadTable, Touched>;
   readonly begun: number;
 };
 
-const keptName = (table: ReadTable, name: string): string => `${table.name}\0${name}`;
+/** Of one table, by row. */
+type Touched = {
+  /** Rows as they were before; undefined: there was none. */
+  readonly known: Map<string, Row | undefined>;
+  /** Rows that the database was asked for. */
+  readonly asked: Set<string>;
+  /** Rows that it was asked for and that others have changed since. */
+  readonly overtaken: Set<string>;
+};
+
+function touchedIn({ touched }: Transaction, table: ReadTable): Touched {
+  let ofTable = touched.get(table);
+  if (ofTable === undefined)
+    touched.set(table, (ofTable = { known: new Map(), asked: new Set(), overtaken: new Set() }));
+  return ofTable;
+}
 
 function sizeOf(row: Row): number {
   let bytes = 200;

@@ -13,7 +13,7 @@ export class RowChanges {
   readonly #tables = new Map<ReadTable, Map<string, RowChange>>();
 
   put(table: ReadTable, rows: readonly Row[], only?: readonly string[]): void {
-    const changes = this.#of(table);
+    const changes = this.#changesOf(table);
     const columns = only ?? Object.keys(table.columns).filter((column) => !table.key.includes(column));
     for (const given of rows) {
       const row = canonical(table, [...table.key, ...columns], given);
@@ -30,13 +30,18 @@ export class RowChanges {
   }
 
   remove(table: ReadTable, keys: readonly RowKey[]): void {
-    const changes = this.#of(table);
+    const changes = this.#changesOf(table);
     for (const key of keys) changes.set(rowKey(key), { key, row: null, columns: [] });
   }
 
-  /** The change of one row; undefined when there is none. */
-  of(table: ReadTable, name: string): RowChange | undefined {
-    return this.#tables.get(table)?.get(name);
+  /** By table, in the order in which they were changed first, and row. */
+  get tables(): ReadonlyMap<ReadTable, ReadonlyMap<string, RowChange>> {
+    return this.#tables;
+  }
+
+  /** The changes of one table, by row; undefined when there is none. */
+  of(table: ReadTable): ReadonlyMap<string, RowChange> | undefined {
+    return this.#tables.get(table);
   }
 
   /** Tables in the order in which they were changed first, rows in the order of their keys. */
@@ -47,7 +52,7 @@ export class RowChanges {
     ]);
   }
 
-  #of(table: ReadTable): Map<string, RowChange> {
+  #changesOf(table: ReadTable): Map<string, RowChange> {
     const known = this.#tables.get(table);
     if (known !== undefined) return known;
     const changes = new Map<string, RowChange>();

@@ -29,7 +29,8 @@ export type Access = {
   identify(authorization: string | undefined): Identity | Denial | Promise<Identity | Denial>;
 };
 
-const verifiedTokensMax = 10_000;
+/** About 1 KB each: those of all who are there at once, or else each of their requests is verified anew. */
+const verifiedTokensMax = 50_000;
 /** How long a verified token is trusted without another look, so that a withdrawn key stops working. */
 const verifiedMsMax = 5 * 60 * 1_000;
 const keysTimeoutMs = 5_000;
