@@ -9,9 +9,10 @@ import { inTurn, warmUp } from './pairs.ts';
 import type { Group } from './ratio-groups.ts';
 import { isPassed, jsonOf, type Outcome, type RatioName, ratioNames, ratios, textOf } from './ratio-table.ts';
 import { appends } from './ratios-of-appends.ts';
+import { commands } from './ratios-of-commands.ts';
 import { reads } from './ratios-of-reads.ts';
 
-const groups: readonly Group[] = [reads, appends];
+const groups: readonly Group[] = [reads, appends, commands];
 const quickPairs = 2;
 const warmBlocksMax = 8;
 
