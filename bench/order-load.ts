@@ -12,8 +12,13 @@ export type LoadWish = {
   readonly warmUpSeconds: number;
 };
 
+/** Something was answered wrong or not at all, or an order came to no end: the message says what. */
+export class LoadFailed extends Error {
+  override readonly name = 'LoadFailed';
+}
+
 export type OrderLoad = {
-  /** Resolves once the system has nothing left to do. Rejects at a wrong answer, or an order that came to no end. */
+  /** Resolves once the system has nothing left to do. Rejects with LoadFailed. */
   run(wish: LoadWish): Promise<Measured>;
   /** What was checked of all that have run. */
   checked(): string;
@@ -55,7 +60,7 @@ export async function openOrderLoad(
       if (brokenOff !== null) errors.push(brokenOff);
       if (totals.ordersOpen > 0) errors.push(`${totals.ordersOpen} of ${totals.ordersPlaced} orders came to no end`);
       if (!(await isCaughtUp(system.shop, caughtUpTimeoutMs))) errors.push('a consumer is still behind');
-      if (errors.length > 0) throw new Error(`the load: ${errors.join('; ')}`);
+      if (errors.length > 0) throw new LoadFailed(`the load: ${errors.join('; ')}`);
       answered += Object.values(totals.answered).reduce((sum, one) => sum + one, 0);
       orders += totals.ordersPlaced;
       return measured;

@@ -8,6 +8,8 @@ export type Bench = {
   readonly wanted: ReadonlySet<RatioName>;
   /** Little data and short blocks: whether it works, not how fast. */
   readonly quick: boolean;
+  /** Pairs of blocks. */
+  readonly pairs: number;
   /** Shows what is being done for long. */
   readonly progress: Pick<Progress, 'begin' | 'reach' | 'end'>;
   /** Runs each of `blocks` until it is as fast as it gets, and then all of them by turns, as often as is wanted. */

@@ -9,10 +9,13 @@ import { inTurn, warmUp } from './pairs.ts';
 import type { Group } from './ratio-groups.ts';
 import { isPassed, jsonOf, type Outcome, type RatioName, ratioNames, ratios, textOf } from './ratio-table.ts';
 import { appends } from './ratios-of-appends.ts';
+import { catchingUp } from './ratios-of-catching-up.ts';
 import { commands } from './ratios-of-commands.ts';
+import { growth } from './ratios-of-growth.ts';
+import { lists } from './ratios-of-lists.ts';
 import { reads } from './ratios-of-reads.ts';
 
-const groups: readonly Group[] = [reads, appends, commands];
+const groups: readonly Group[] = [reads, appends, commands, catchingUp, growth, lists];
 const quickPairs = 2;
 const warmBlocksMax = 8;
 
@@ -81,6 +84,7 @@ async function measured(
       ending,
       wanted,
       quick,
+      pairs,
       progress,
       inTurn: turns,
       async warmInTurn(label, blocks) {
