@@ -29,7 +29,7 @@ export async function openEmmett(ending: Ending, databaseUrl: string): Promise<E
   writeFileSync(join(folder, 'package.json'), '{ "private": true }\n');
   const packages = ['emmett', 'emmett-postgresql'].map((name) => `@event-driven-io/${name}@${version}`);
   try {
-    const args = ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--fetch-retries=1', ...packages];
+    const args = ['install', '--ignore-scripts', '--no-audit', '--no-fund', ...packages];
     await promisify(execFile)('npm', args, { cwd: folder, timeout: installTimeoutMs });
   } catch (error) {
     const { stderr = '', message } = error as Error & { stderr?: string };

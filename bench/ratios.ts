@@ -16,7 +16,7 @@ import { lists } from './ratios-of-lists.ts';
 import { reads } from './ratios-of-reads.ts';
 
 const groups: readonly Group[] = [reads, appends, commands, catchingUp, growth, lists];
-const quickPairs = 2;
+const quickPairs = 1;
 const warmBlocksMax = 8;
 
 type Wish = {
@@ -145,7 +145,7 @@ Measures each ratio by turns with what it is compared with, and tells the median
 them. Exits with 0 when every ratio is what it must be, 1 when one is not or something that was done was wrong, 2 when
 it could not be run. All data are in temporary folders.
 
-${ratioNames.map((name) => `  ${String(name).padStart(2)}  ${ratios[name].says}`).join('\n')}
+${ratioNames.map((name) => `  ${String(name).padStart(2)}  ${ratios[name].says.padEnd(48)}${String(ratios[name].minutes).padStart(3)} min`).join('\n')}
 
   --only N,N    only these
   --pairs N     pairs of blocks (default 12)
