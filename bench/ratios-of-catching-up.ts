@@ -27,7 +27,11 @@ export const catchingUp: Group = {
     const rates = await inTurn('catching up', {
       caughtUp: () => readSide.catchUp(),
       copied: () => (wanted.has(8) ? readSide.copy() : Promise.resolve(0)),
-      appended: () => load?.appendedPerSecond() ?? Promise.resolve(0),
+      async appended() {
+        if (load === null) return 0;
+        await readSide.stop();
+        return load.appendedPerSecond();
+      },
     });
     const catchUps = figure('caught up by the live projections', 'events a second', rates.caughtUp);
     const data = `${events.toLocaleString('en')} events of ${orders.toLocaleString('en')} orders, read models emptied before each block`;
@@ -50,12 +54,21 @@ export const catchingUp: Group = {
 
 /** The read side of the system whose data are in `dataDir`, which does not run yet. */
 function readSideOf(ending: Ending, dataDir: string, events: number) {
-  let program: TestProgram | null = null;
+  let running: TestProgram | null = null;
   let tables: readonly string[] = [];
   let rows: number | null = null;
 
+  const start = async (): Promise<TestProgram> =>
+    (running ??= await startTestProgram(ending, dataDir, { TWOFOLD_LOG_LEVEL: 'error' }));
+
+  async function stop(): Promise<void> {
+    await running?.stop();
+    running = null;
+  }
+
   async function withQueries<T>(work: (database: Database) => Promise<T>): Promise<T> {
-    const database = openDatabase(program!.databaseUrls.queries, { applicationName: 'bench', statementTimeoutMs: 0 });
+    const { databaseUrls } = await start();
+    const database = openDatabase(databaseUrls.queries, { applicationName: 'bench', statementTimeoutMs: 0 });
     return work(database).finally(() => database.end());
   }
 
@@ -68,9 +81,9 @@ function readSideOf(ending: Ending, dataDir: string, events: number) {
   return {
     /** Events a second, from none to all. */
     async catchUp(): Promise<number> {
-      await program?.stop();
+      await stop();
       await forgetReadModels(dataDir);
-      program = await startTestProgram(ending, dataDir, { TWOFOLD_LOG_LEVEL: 'error' });
+      const program = await start();
       const { position } = await shownUpTo(program.shop);
       const began = performance.now();
       await caughtUp(program, { begin() {}, reach() {}, end() {} }, events);
@@ -84,6 +97,8 @@ function readSideOf(ending: Ending, dataDir: string, events: number) {
     },
     /** Rows a second, of the rows that are there now. */
     copy: () => withQueries((database) => copyTables(database, tables)),
+    /** While others are measured. */
+    stop,
     rows: () => rows ?? 0,
   };
 }
@@ -112,6 +127,8 @@ async function copyTables(database: Database, tables: readonly string[]): Promis
   // The only folder that is surely the server's own.
   const fileOf = (table: string): string => join(server!.folder, `bench-${table}.copy`);
   try {
+    // What catching up has left to PostgreSQL: done meanwhile, it would slow COPY down.
+    await database.query('', 'vacuum analyze');
     for (const table of tables) await database.query('', `copy public.${table} to '${fileOf(table)}' (format binary)`);
     await database.query('', 'create schema copied');
     for (const table of tables)
@@ -169,6 +186,7 @@ async function openFullLoad(ending: Ending, quick: boolean, progress: Bench['pro
 
   progress.begin('profile A', 1);
   await appendedPerSecond();
+  progress.reach(1);
   progress.end();
   return {
     appendedPerSecond,

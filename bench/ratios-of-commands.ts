@@ -165,8 +165,9 @@ async function besideCommit({ ending, quick, inTurn, progress }: Bench, system: 
     warmUpSeconds: quick ? 1 : 4,
   };
   const writes = async (): Promise<number> => (await load.run(wish)).latencies['place']!.p99;
-  progress.begin('warming up', 1);
+  progress.begin('ratio 7, warming up', 1);
   await writes();
+  progress.reach(1);
   progress.end();
   const times = await inTurn('ratio 7', { writes, commits, syncs });
   return {

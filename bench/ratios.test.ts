@@ -1,5 +1,9 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 
 function run(...args: readonly string[]): { readonly code: number | null; readonly said: string } {
@@ -29,4 +33,19 @@ test('help names every ratio, how long it takes, and examples', () => {
   assert.equal(code, 0);
   for (let name = 1; name <= 12; name += 1) assert.match(said, new RegExp(`^ +${name}  .+ min$`, 'm'));
   assert.match(said, /Examples:\n {2}npm run bench -- --only 1,6/);
+});
+
+test('stopped by a signal, it leaves nothing behind', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'twofold-ratios-'));
+  t.after(() => rm(folder, { recursive: true }));
+  // PostgreSQL may run as another user.
+  await chmod(folder, 0o777);
+  const child = spawn(process.execPath, [`${import.meta.dirname}/ratios.ts`, '--only', '4', '--pairs', '1000'], {
+    env: { ...process.env, TMPDIR: folder },
+    stdio: ['ignore', 'inherit', 'pipe'],
+  });
+  const closed = once(child, 'close');
+  child.stderr.setEncoding('utf8').once('data', () => child.kill('SIGINT'));
+  assert.deepEqual(await closed, [2, null]);
+  assert.deepEqual(await readdir(folder), []);
 });

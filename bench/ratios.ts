@@ -88,8 +88,13 @@ async function measured(
       progress,
       inTurn: turns,
       async warmInTurn(label, blocks) {
-        for (const block of Object.values<() => Promise<number>>(blocks))
-          await warmUp(block, quick ? 1 : warmBlocksMax);
+        const all = Object.values<() => Promise<number>>(blocks);
+        progress.begin(`${label}, warming up`, all.length);
+        for (const [n, block] of all.entries()) {
+          await warmUp(block, quick ? 0 : warmBlocksMax);
+          progress.reach(n + 1);
+        }
+        progress.end();
         return turns(label, blocks);
       },
     });
