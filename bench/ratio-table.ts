@@ -104,7 +104,7 @@ function figureText({ name, unit, blocks }: Figure): string {
 const row = (name: string, says: string, cells: readonly string[], verdict = ''): string =>
   `${name.padStart(2)}  ${says.padEnd(46)}${cells.map((cell, n) => cell.padStart(n === 1 ? 15 : 9)).join('')}  ${verdict}`.trimEnd();
 
-const under = (text: string): string => `      ${text}`;
+const under = (text: string): string => `      ${text.replaceAll('\n', '\n      ')}`;
 
 /** Three digits that count, or all before the point. */
 const digits = (value: number): string =>

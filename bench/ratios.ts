@@ -18,6 +18,8 @@ import { reads } from './ratios-of-reads.ts';
 const groups: readonly Group[] = [reads, appends, commands, catchingUp, growth, lists];
 const quickPairs = 1;
 const warmBlocksMax = 8;
+/** An answer that was not as expected may be long. */
+const whyLinesMax = 8;
 
 type Wish = {
   readonly wanted: ReadonlySet<RatioName>;
@@ -104,7 +106,8 @@ async function measured(
   } catch (error) {
     // What has been taken from under it says nothing.
     if (stopped) await new Promise(() => {});
-    const why = error instanceof Error ? error.message : String(error);
+    const said = error instanceof Error ? error.message : String(error);
+    const why = said.split('\n').slice(0, whyLinesMax).join('\n');
     return new Map([...wanted].map((name): [RatioName, Outcome] => [name, { kind: 'wrong', why }]));
   } finally {
     await ending.end();
