@@ -40,7 +40,7 @@ export const catchingUp: Group = {
       outcomes.set(8, {
         pairs: byPair(rates.caughtUp, rates.copied),
         figures: [catchUps, figure('COPY into the same tables, indexes in place', 'rows a second', rates.copied)],
-        notes: [data, `checked: ${readSide.rows().toLocaleString('en')} rows each time`],
+        notes: [data, `checked: every order is shown, ${readSide.rows().toLocaleString('en')} rows each time`],
       });
     if (load !== null)
       outcomes.set(9, {
@@ -72,10 +72,16 @@ function readSideOf(ending: Ending, dataDir: string, events: number) {
     return work(database).finally(() => database.end());
   }
 
+  /** Every order is shown, and there are as many rows as the time before. */
   async function checkRows(database: Database): Promise<void> {
     const found = await countRows(database, 'public', tables);
     rows ??= found;
     if (found !== rows) throw new Error(`the read side has ${found} rows after it caught up, ${rows} the time before`);
+    const { databaseUrls } = await start();
+    const ordering = openDatabase(databaseUrls.ordering, { applicationName: 'bench', poolMax: 1 });
+    const placed = await countRows(ordering, 'public', ['orders']).finally(() => ordering.end());
+    const shown = await countRows(database, 'public', ['orders']);
+    if (shown !== placed) throw new Error(`the read side shows ${shown} of ${placed} orders after it caught up`);
   }
 
   return {
