@@ -13,6 +13,7 @@ import { systemPorts } from '#platform/ports.ts';
 import { type Database, openDatabase } from '#platform/postgres.ts';
 import { databaseOwners } from '#platform/settings.ts';
 import { type Level, moveLevel } from '#services/inventory/stock.ts';
+import { isCaughtUp } from '../load/metrics.ts';
 import { type Ending, startTestProgram } from '../tests/running-program.ts';
 import { newId } from '../tests/shop-client.ts';
 
@@ -21,6 +22,7 @@ type Copied = (typeof copied)[number];
 
 const modelOrders = 100;
 const batchOrders = 1_000;
+const caughtUpTimeoutMs = 30_000;
 const yearMs = 365 * 86_400_000;
 
 /** Fills the data directory of a program that does not run yet. Resolves to how many events there are now. */
@@ -72,13 +74,10 @@ async function placeModels(ending: Ending, dataDir: string): Promise<string[]> {
   const { shop, stop } = await startTestProgram(ending, dataDir);
   const skus = Array.from({ length: modelOrders }, () => newId('sku'));
   const customers = Array.from({ length: modelOrders / 4 }, () => newId('customer'));
-  for (const sku of skus) {
-    await shop.putProduct(sku);
-    await shop.adjustStock(sku, 100_000);
-  }
-  for (const customer of customers) await shop.putCustomer(customer);
-  const placed: string[] = [];
-  for (let n = 0; n < modelOrders; n += 1) {
+  await Promise.all(skus.map((sku) => shop.putProduct(sku).then(() => shop.adjustStock(sku, 100_000))));
+  await Promise.all(customers.map((customer) => shop.putCustomer(customer)));
+  if (!(await isCaughtUp(shop, caughtUpTimeoutMs))) throw new Error('nobody may order yet what is for sale');
+  const place = async (n: number): Promise<string> => {
     const lines = Array.from({ length: 1 + (n % 3) }, (_, line) => ({
       sku: skus[(n + line) % modelOrders]!,
       quantity: 1,
@@ -87,8 +86,9 @@ async function placeModels(ending: Ending, dataDir: string): Promise<string[]> {
     const orderId = await shop.place({ customerId: customers[n % customers.length]!, lines, method });
     await shop.waitFinal(orderId);
     if (n % 20 === 13) await shop.cancel(orderId);
-    placed.push(orderId);
-  }
+    return orderId;
+  };
+  const placed = await Promise.all(Array.from({ length: modelOrders }, (_, n) => place(n)));
   for (const orderId of placed) await shop.waitFinal(orderId);
   await stop();
   return placed;
