@@ -1,6 +1,6 @@
 /**
  * The walk over the logs: are they what they were when they were written, and has nobody applied more than there is? What
- * is stored beside the events of a shop is left to the walk over states, which knows what it should be.
+ * is stored beside the events is left to the walk over states, which knows what it should be.
  */
 import type { CommandServiceName } from '#contracts/service.ts';
 import type { Anchor } from '#cqrs/event-log.ts';
@@ -17,7 +17,6 @@ import type { Database } from '#platform/postgres.ts';
 import type { DatabaseOwner } from '#platform/settings.ts';
 import { movedByOthers } from '#services/inventory/service.ts';
 import type { Check, Finding, Piece, Walk } from './check.ts';
-import { auditedServices } from './evidence.ts';
 import { type Anchors, anchorsId } from './streams.ts';
 
 export type LogWalkParts = {
@@ -25,12 +24,7 @@ export type LogWalkParts = {
   sourceOf(service: CommandServiceName): string;
 };
 
-type Log = {
-  readonly source: string;
-  readonly database: Database;
-  /** Its states are looked at here. */
-  readonly withStates: boolean;
-};
+type Log = { readonly source: string; readonly database: Database };
 
 const services = ['catalog', 'ordering', 'inventory', 'payments', 'audit'] as const;
 
@@ -57,15 +51,10 @@ const checks = {
   'log-versions': check(
     'log-versions',
     ['I2'],
-    'The versions of a stream are 1, 2, 3 … in the order of positions, and its state has the last.',
-    'Two index look-ups per event, one per stream.',
+    'The versions of a stream are 1, 2, 3 … in the order of positions.',
+    'Two index look-ups per event.',
   ),
-  'log-slots': check(
-    'log-slots',
-    ['I17'],
-    'Each event and each state is in the slot of its entity.',
-    'Comes with the versions.',
-  ),
+  'log-slots': check('log-slots', ['I17'], 'Each event is in the slot of its entity.', 'Comes with the versions.'),
   'log-anchors': check(
     'log-anchors',
     ['I18'],
@@ -114,7 +103,6 @@ export function logWalk({ databases, sourceOf }: LogWalkParts): Walk {
   const logs: readonly Log[] = services.map((service) => ({
     source: sourceOf(service),
     database: databases[service],
-    withStates: !(auditedServices as readonly string[]).includes(service),
   }));
   const consumers = Object.entries(databases);
 
@@ -175,30 +163,23 @@ export function logWalk({ databases, sourceOf }: LogWalkParts): Walk {
       const { log, place } = from;
       const at = logs[log];
       if (at === undefined) return { looked: consumers.length, findings: await lookAtConsumers(), next: null };
-      const { source, database, withStates } = at;
+      const { source, database } = at;
       const upTo = place.part === 'head' ? await headOf(source) : from.upTo;
       const piece = await checkLog(database, { place, eventsMax: entitiesMax, movedByOthers });
       const findings = grouped(at, piece.findings, place.part);
       if (place.part === 'head') findings.push(...(await lookAtAnchors(at)));
-      const isRead = piece.next?.part === 'events' && piece.next.after >= upTo;
-      const onward = isRead ? ({ part: 'streams', after: '' } as const) : piece.next;
-      const isOver = onward === null || (onward.part === 'streams' && !withStates);
-      const next: Place = isOver ? { log: log + 1, place: logBeginning, upTo: 0 } : { log, place: onward, upTo };
-      return { looked: lookedAt(place, piece.next, entitiesMax), findings, next: JSON.stringify(next) };
+      const isLeft = piece.next?.part === 'events' && piece.next.after < upTo;
+      const next: Place = isLeft ? { log, place: piece.next, upTo } : { log: log + 1, place: logBeginning, upTo: 0 };
+      return { looked: lookedAt(place, piece.next), findings, next: JSON.stringify(next) };
     },
 
     async lookAt(entity) {
-      const log = logs.find(({ source }) => entity.startsWith(`${source}@`) || entity.startsWith(`${source}/`));
+      const log = logs.find(({ source }) => entity.startsWith(`${source}@`));
       if (log === undefined) return lookAtConsumers();
       const { source, database } = log;
       const at = entity.slice(source.length + 1);
       if (at === 'anchors') return lookAtAnchors(log);
-      const place =
-        at === 'head'
-          ? logBeginning
-          : entity[source.length] === '@'
-            ? await before(database, Number(at))
-            : await beforeStream(database, at);
+      const place = at === 'head' ? logBeginning : await before(database, Number(at));
       const piece = await checkLog(database, { place, eventsMax: 1, movedByOthers });
       return grouped(log, piece.findings, place.part);
     },
@@ -229,31 +210,15 @@ async function before(database: Database, position: number): Promise<LogPlace> {
   return { part: 'events', after: Math.max(rows[0]?.after ?? 0, position - rangeMax) };
 }
 
-async function beforeStream(database: Database, stream: string): Promise<LogPlace> {
-  const rows = await database.query<{ after: string | null }>(
-    'stream before',
-    'select max(stream) as after from streams where stream < $1',
-    [stream],
-  );
-  return { part: 'streams', after: rows[0]?.after ?? '' };
-}
-
-function lookedAt(place: LogPlace, next: LogPlace | null, entitiesMax: number): number {
-  if (place.part === 'events' && next?.part === 'events') return next.after - place.after;
-  return place.part === 'streams' && next !== null ? entitiesMax : 1;
-}
+const lookedAt = (place: LogPlace, next: LogPlace | null): number =>
+  place.part === 'events' && next?.part === 'events' ? next.after - place.after : 1;
 
 /** One finding per check and place, whatever is wrong there. */
-function grouped({ source, withStates }: Log, found: readonly LogFinding[], part: LogPlace['part']): Finding[] {
+function grouped({ source }: Log, found: readonly LogFinding[], part: LogPlace['part']): Finding[] {
   const groups = new Map<string, { readonly entity: string; readonly findings: LogFinding[] }>();
   for (const finding of found) {
-    if (!withStates && isOfState(finding)) continue;
-    const entity =
-      part === 'head'
-        ? `${source}@head`
-        : finding.position === undefined
-          ? `${source}/${finding.stream}`
-          : `${source}@${finding.position}`;
+    if (isOfState(finding)) continue;
+    const entity = `${source}@${part === 'head' ? part : finding.position}`;
     const key = `${checkOf[finding.kind]} ${entity}`;
     const group = groups.get(key) ?? { entity, findings: [] };
     groups.set(key, group);

@@ -65,7 +65,9 @@ export function byCatalogue({ catalog, others, lookAtProducts }: ByCatalogue): P
 
     look(after, entitiesMax) {
       const [way, place] = after === null ? (['listed', ''] as const) : (JSON.parse(after) as [Way, string]);
-      return way === 'listed' ? lookAtListed(place, Math.min(entitiesMax, productsPerSnapshotMax)) : lookAtOthers(place);
+      return way === 'listed'
+        ? lookAtListed(place, Math.min(entitiesMax, productsPerSnapshotMax))
+        : lookAtOthers(place);
     },
   };
 }

@@ -85,7 +85,7 @@ export function stockWalk(parts: WalkParts, { streams, tables }: Audited): Walk 
 
   const { repair } = stateRepair(parts, {
     placeOf: (entity) => ({ service: 'inventory', stream: streamId(type.name, skuOf(entity)!) }),
-    tables: { catalog: [], ordering: [], inventory: [inline], payments: [] },
+    tables: { catalog: [], ordering: [], inventory: [inline], payments: [], audit: [] },
     lookIn: (sql, entity) => lookIn(sql, skuOf(entity)!),
   });
 

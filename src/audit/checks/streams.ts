@@ -2,7 +2,7 @@
  * I21: what a service stores beside its events is what they come to. Streams, events and tables are read in one
  * snapshot, in which they were written together: the comparison is exact whatever is written meanwhile.
  */
-import type { Audited, ShopServiceName } from '#contracts/service.ts';
+import type { Audited, CommandServiceName } from '#contracts/service.ts';
 import type { AnyStreamType } from '#cqrs/command-bus.ts';
 import { entityOf, type RecordedEvent, slotOfStream } from '#cqrs/event-log.ts';
 import type { Row } from '#cqrs/read-store.ts';
@@ -38,6 +38,8 @@ const arrowCheck: Check = {
   policy: 'ask',
 };
 
+/** The audit records what it finds as the others record what happens. */
+const services = [...auditedServices, 'audit'] as const;
 const streamsPerSnapshotMax = 500;
 /** A piece ends before the stream that has no room any more; the first one is read whole. */
 const eventsPerSnapshotMax = 20_000;
@@ -148,7 +150,7 @@ const orderOf = (stream: string): { readonly orderId?: string } =>
   /^(order|reservation|payment)-/.test(stream) ? { orderId: entityOf(stream) } : {};
 
 export function inlineFindings(
-  service: ShopServiceName,
+  service: CommandServiceName,
   { table, of }: InlineTable,
   expected: readonly Row[],
   found: readonly Row[],
@@ -171,24 +173,19 @@ export function inlineFindings(
 
 /** Where the walk has come to in one service; `way` -1: by its streams, else by the rows of that table. */
 type Place = { readonly way: number; readonly after: string };
-type Places = Readonly<Record<ShopServiceName, Place | null>>;
+type Places = Readonly<Record<CommandServiceName, Place | null>>;
 
 /** Goes over the streams of all services at once: while one is folded, the others are read. */
-export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServiceName, Audited>>): Walk {
+export function streamsWalk(parts: WalkParts, audited: Readonly<Record<CommandServiceName, Audited>>): Walk {
   const { databases, sourceOf } = parts;
-  const typesOf = new Map(
-    auditedServices.flatMap((service) => audited[service].streams.map((type) => [type.name, type])),
-  );
+  const typesOf = new Map(services.flatMap((service) => audited[service].streams.map((type) => [type.name, type])));
   const tablesOfAll = Object.fromEntries(
-    auditedServices.map((service) => [
-      service,
-      audited[service].tables.filter(({ of }) => !movedByOthers.includes(of)),
-    ]),
-  ) as unknown as Record<ShopServiceName, readonly InlineTable[]>;
-  const tablesOf = (service: ShopServiceName): readonly InlineTable[] => tablesOfAll[service];
+    services.map((service) => [service, audited[service].tables.filter(({ of }) => !movedByOthers.includes(of))]),
+  ) as unknown as Record<CommandServiceName, readonly InlineTable[]>;
+  const tablesOf = (service: CommandServiceName): readonly InlineTable[] => tablesOfAll[service];
   const placeOf = (entity: string): ReturnType<typeof streamOf> => streamOf(entity, parts, audited);
 
-  async function lookAtStreams(service: ShopServiceName, after: string, max: number): Promise<ServicePiece> {
+  async function lookAtStreams(service: CommandServiceName, after: string, max: number): Promise<ServicePiece> {
     return inSnapshot(databases[service], async (sql) => {
       const [bound] = await sql.query<{ stream: string }>(
         'audit bound of streams',
@@ -206,7 +203,7 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
   /** Of whole streams. `cutAfter`: the last one, when there were too many events. */
   async function eventsBetween(
     sql: Sql,
-    service: ShopServiceName,
+    service: CommandServiceName,
     after: string,
     upTo: string | null,
   ): Promise<{ readonly events: readonly RecordedEvent[]; readonly cutAfter: string | null }> {
@@ -234,7 +231,7 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
 
   async function compare(
     sql: Sql,
-    service: ShopServiceName,
+    service: CommandServiceName,
     events: readonly RecordedEvent[],
     after: string,
     upTo: string | null,
@@ -247,7 +244,7 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
 
   async function compareStreams(
     sql: Sql,
-    service: ShopServiceName,
+    service: CommandServiceName,
     events: readonly RecordedEvent[],
     stored: readonly StoredStream[],
   ): Promise<{ findings: Finding[]; looked: number }> {
@@ -290,11 +287,11 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
     return { findings, looked: streams.length };
   }
 
-  const firstTable = (service: ShopServiceName): Place | null =>
+  const firstTable = (service: CommandServiceName): Place | null =>
     tablesOf(service).length > 0 ? { way: 0, after: '' } : null;
 
   /** Rows of the n-th table whose stream is not there. */
-  async function lookAtRows(service: ShopServiceName, n: number, after: string): Promise<ServicePiece> {
+  async function lookAtRows(service: CommandServiceName, n: number, after: string): Promise<ServicePiece> {
     const inline = tablesOf(service)[n]!;
     const { table, of } = inline;
     const key = table.key[0]!;
@@ -340,7 +337,7 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
 
     async size() {
       const sizes = await Promise.all(
-        auditedServices.map((service) =>
+        services.map((service) =>
           databases[service].query<{ size: number }>(
             'audit size of streams',
             `select greatest(reltuples, 0)::bigint as size from pg_class where oid = 'streams'::regclass`,
@@ -351,8 +348,8 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
     },
 
     async look(after, entitiesMax): Promise<Piece> {
-      const places = after === null ? everywhere : (JSON.parse(after) as Places);
-      const open = auditedServices.filter((service) => places[service] !== null);
+      const places = after === null ? everywhere : { ...everywhere, ...(JSON.parse(after) as Partial<Places>) };
+      const open = services.filter((service) => places[service] !== null);
       const max = Math.max(1, Math.min(streamsPerSnapshotMax, Math.floor(entitiesMax / Math.max(1, open.length))));
       const pieces = await Promise.all(
         open.map(async (service) => {
@@ -395,7 +392,7 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
 
 type ServicePiece = { readonly findings: readonly Finding[]; readonly looked: number; readonly next: Place | null };
 
-const everywhere = Object.fromEntries(auditedServices.map((service) => [service, { way: -1, after: '' }])) as Places;
+const everywhere = Object.fromEntries(services.map((service) => [service, { way: -1, after: '' }])) as Places;
 
 const rowsOf = (inline: InlineTable, { stream, version, state, events }: Folded): readonly Row[] =>
   inline.rowsOf({ id: entityOf(stream), version, state: state as never, events });
@@ -422,10 +419,10 @@ function oddFinding(
 function streamOf(
   entity: string,
   { sourceOf }: Pick<WalkParts, 'sourceOf'>,
-  audited: Readonly<Record<ShopServiceName, Audited>>,
-): { readonly service: ShopServiceName; readonly stream: string } {
+  audited: Readonly<Record<CommandServiceName, Audited>>,
+): { readonly service: CommandServiceName; readonly stream: string } {
   const [owner = '', name = '', key = ''] = entity.split('/');
-  for (const service of auditedServices) {
+  for (const service of services) {
     if (owner === sourceOf(service)) return { service, stream: name };
     const inline = audited[service].tables.find(({ table }) => owner === service && table.name === name);
     if (inline !== undefined) return { service, stream: `${inline.of}-${key}` };
