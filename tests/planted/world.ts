@@ -25,6 +25,7 @@ import { untilAtRest } from '../invariants.ts';
 import type { DatabaseUrls, TestSystem } from '../running-program.ts';
 import { startTestSystem } from '../running-system.ts';
 import { newId, type Shop, until } from '../shop-client.ts';
+import { goRound, type Round } from './rolling.ts';
 
 export type World = {
   readonly databases: Readonly<Record<DatabaseOwner, Database>>;
@@ -36,6 +37,8 @@ export type World = {
   readonly customerId: string;
   /** One walk after the other to its end; by a clock that is ahead by so many milliseconds. */
   fullPass(aheadMs?: number): Promise<Finding[]>;
+  /** What the rolling audit finds within one round, or until it is enough. */
+  goRound(isEnough: (found: readonly Finding[]) => boolean, aheadMs?: number): Promise<Round>;
   /** What the walk of `finding` says of its entity now. */
   lookAt(finding: Finding, aheadMs?: number): Promise<readonly Finding[]>;
   /** What all walks say of the entities that have changed last. */
@@ -94,8 +97,7 @@ export async function openWorld(t: TestContext): Promise<World> {
 
   const bus = (service: CommandServiceName, ports: Ports = systemPorts): CommandBus =>
     createCommandBus({ log: logs[service], ports });
-  const walksAt = (aheadMs: number): Walk[] => {
-    const ports: Ports = { ...systemPorts, now: () => systemPorts.now() + aheadMs };
+  const walksBy = (ports: Ports): Walk[] => {
     const buses = Object.fromEntries(logged.map((service) => [service, bus(service, ports)]));
     return createWalks({
       databases,
@@ -107,6 +109,7 @@ export async function openWorld(t: TestContext): Promise<World> {
     });
   };
 
+  const walksAt = (aheadMs: number): Walk[] => walksBy({ ...systemPorts, now: () => systemPorts.now() + aheadMs });
   const walkOf = ({ check }: Finding, aheadMs: number): Walk | undefined =>
     walksAt(aheadMs).find(({ checks }) => checks.some(({ name }) => name === check));
 
@@ -116,6 +119,7 @@ export async function openWorld(t: TestContext): Promise<World> {
     ledgerFile,
     ...made,
     fullPass: (aheadMs = 0) => fullPass(walksAt(aheadMs)),
+    goRound: (isEnough, aheadMs = 0) => goRound(walksBy, aheadMs, isEnough),
     lookAt: async (finding, aheadMs = 0) => (await walkOf(finding, aheadMs)?.lookAt(finding.entity)) ?? [],
     async lookAtFreshest(limit) {
       const findings: Finding[] = [];
