@@ -55,7 +55,7 @@ export type Walk = {
   readonly checks: readonly Check[];
   /** How many entities there are, about. */
   size(): Promise<number>;
-  /** Looks at up to `entitiesMax` entities after `after`; null: from the start. Blocks no writer. */
+  /** Looks at up to `entitiesMax` entities of each log after `after`; null: from the start. Blocks no writer. */
   look(after: string | null, entitiesMax: number): Promise<Piece>;
   /** Looks at one entity with fresh reads. */
   lookAt(entity: string): Promise<readonly Finding[]>;

@@ -6,7 +6,7 @@ import { entityOf } from '#cqrs/event-log.ts';
 import { orderingCorrections } from '#services/ordering/service.ts';
 import type { Check, Finding, Walk } from '../check.ts';
 import { originOf } from '../corrections.ts';
-import { inSnapshot, passedBy, readEvents, type WalkParts } from '../evidence.ts';
+import { inSnapshot, passedBy, readFacts, type WalkParts } from '../evidence.ts';
 import { idIn, noLongerWrong } from '../repairs.ts';
 import { byCatalogue } from './by-catalogue.ts';
 
@@ -27,9 +27,8 @@ async function cataloguedOf(
   skus: readonly string[],
   upTo: number,
 ): Promise<ReadonlyMap<string, Offered>> {
-  const events = await readEvents(
+  const events = await readFacts(
     parts.databases.catalog,
-    parts,
     'catalog',
     'stream = any($1) and position <= $2 order by position',
     [skus.map((sku) => `product-${sku}`), upTo],
@@ -50,7 +49,7 @@ export function copiesWalk(parts: WalkParts): Walk {
     const [ordering, inventory] = await Promise.all([
       inSnapshot(databases.ordering, async (sql) => ({
         passed: await passedBy(sql, 'ordering-of-catalog'),
-        offers: await readEvents(sql, parts, 'ordering', 'stream = any($1) order by stream, version', [
+        offers: await readFacts(sql, 'ordering', 'stream = any($1) order by stream, version', [
           skus.map((sku) => `offer-${sku}`),
         ]),
       })),

@@ -4,13 +4,13 @@
  */
 import type { Audited, CommandServiceName } from '#contracts/service.ts';
 import type { AnyStreamType } from '#cqrs/command-bus.ts';
-import { entityOf, type RecordedEvent, slotOfStream } from '#cqrs/event-log.ts';
+import { entityOf, eventId, slotOfStream } from '#cqrs/event-log.ts';
 import type { Row } from '#cqrs/read-store.ts';
 import { type InlineTable, readRows, utcTime } from '#cqrs/table-rows.ts';
 import type { Sql } from '#platform/postgres.ts';
 import { movedByOthers } from '#services/inventory/service.ts';
 import type { Check, Finding, Piece, Walk } from '../check.ts';
-import { auditedServices, inSnapshot, readEvents, typeOf, type WalkParts } from '../evidence.ts';
+import { auditedServices, type Fact, inSnapshot, readFacts, typeOf, type WalkParts } from '../evidence.ts';
 import { stateRepair } from '../repairs.ts';
 import { differingRows } from '../rows.ts';
 import { oddStep } from './arrows.ts';
@@ -53,11 +53,11 @@ export type Folded = {
   /** RFC 3339. */
   readonly dueAt: string | null;
   readonly state: unknown;
-  readonly events: readonly RecordedEvent[];
+  readonly events: readonly Fact[];
 };
 
 /** What the events of one stream come to; null: nobody can tell, because its log is damaged. */
-function foldStream(type: AnyStreamType, stream: string, events: readonly RecordedEvent[]): Folded | null {
+function foldStream(type: AnyStreamType, stream: string, events: readonly Fact[]): Folded | null {
   const id = entityOf(stream);
   let state: unknown = type.initial;
   try {
@@ -206,14 +206,11 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<CommandSe
     service: CommandServiceName,
     after: string,
     upTo: string | null,
-  ): Promise<{ readonly events: readonly RecordedEvent[]; readonly cutAfter: string | null }> {
+  ): Promise<{ readonly events: readonly Fact[]; readonly cutAfter: string | null }> {
     const events =
       upTo === null
-        ? await readEvents(sql, parts, service, 'stream > $1 order by stream, version limit $2', [
-            after,
-            eventsPerSnapshotMax,
-          ])
-        : await readEvents(sql, parts, service, 'stream > $1 and stream <= $2 order by stream, version limit $3', [
+        ? await readFacts(sql, service, 'stream > $1 order by stream, version limit $2', [after, eventsPerSnapshotMax])
+        : await readFacts(sql, service, 'stream > $1 and stream <= $2 order by stream, version limit $3', [
             after,
             upTo,
             eventsPerSnapshotMax,
@@ -224,7 +221,7 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<CommandSe
     if (whole.length > 0) return { events: whole, cutAfter: whole.at(-1)!.stream };
     // One that has more of them than fit comes alone.
     return {
-      events: await readEvents(sql, parts, service, 'stream = $1 order by version', [last]),
+      events: await readFacts(sql, service, 'stream = $1 order by version', [last]),
       cutAfter: last,
     };
   }
@@ -232,7 +229,7 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<CommandSe
   async function compare(
     sql: Sql,
     service: CommandServiceName,
-    events: readonly RecordedEvent[],
+    events: readonly Fact[],
     after: string,
     upTo: string | null,
   ): Promise<{ findings: Finding[]; looked: number }> {
@@ -245,7 +242,7 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<CommandSe
   async function compareStreams(
     sql: Sql,
     service: CommandServiceName,
-    events: readonly RecordedEvent[],
+    events: readonly Fact[],
     stored: readonly StoredStream[],
   ): Promise<{ findings: Finding[]; looked: number }> {
     const source = sourceOf(service);
@@ -319,7 +316,7 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<CommandSe
   async function lookIn(sql: Sql, entity: string): Promise<Finding[]> {
     const { service, stream } = placeOf(entity);
     const [events, stored] = await Promise.all([
-      readEvents(sql, parts, service, 'stream = $1 order by version', [stream]),
+      readFacts(sql, service, 'stream = $1 order by version', [stream]),
       readStreams(sql, 'stream = $1', [stream]),
     ]);
     const { findings } = await compareStreams(sql, service, events, stored);
@@ -350,7 +347,7 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<CommandSe
     async look(after, entitiesMax): Promise<Piece> {
       const places = after === null ? everywhere : { ...everywhere, ...(JSON.parse(after) as Partial<Places>) };
       const open = services.filter((service) => places[service] !== null);
-      const max = Math.max(1, Math.min(streamsPerSnapshotMax, Math.floor(entitiesMax / Math.max(1, open.length))));
+      const max = Math.min(streamsPerSnapshotMax, entitiesMax);
       const pieces = await Promise.all(
         open.map(async (service) => {
           const { way, after: from } = places[service]!;
@@ -402,7 +399,7 @@ export const shapeOf = ({ version, slot, dueAt, state }: Shape): Shape => ({ ver
 function oddFinding(
   source: string,
   stream: string,
-  { event, after }: NonNullable<ReturnType<typeof oddStep<RecordedEvent>>>,
+  { event, after }: NonNullable<ReturnType<typeof oddStep<Fact>>>,
 ): Finding {
   return {
     check: arrowCheck.name,
@@ -410,7 +407,7 @@ function oddFinding(
     ...orderOf(stream),
     says: `${event.type} of ${stream} comes after ${after}, which cannot be.`,
     expected: `what may come after ${after}`,
-    found: event.id,
+    found: eventId(source, event.position),
     repairs: [],
   };
 }
