@@ -79,8 +79,8 @@ export async function readEvents(
   );
 }
 
-/** An event without when it was and who asked for it: all that a state follows from. */
-export type Fact = Pick<RecordedEvent, 'position' | 'stream' | 'version' | 'type' | 'data' | 'unreadable'>;
+/** An event without when it was and who asked for it: all that a state follows from, and where it stands. */
+export type Fact = Pick<RecordedEvent, 'position' | 'stream' | 'version' | 'slot' | 'type' | 'data' | 'unreadable'>;
 
 /** As `readEvents` does, for two thirds of the work. */
 export async function readFacts(
@@ -90,11 +90,11 @@ export async function readFacts(
   values: readonly unknown[],
 ): Promise<Fact[]> {
   const text = `select json_agg(e) as events from (
-    select position as p, stream as s, version as v, type as t, data as d from events where ${where}) e`;
+    select position as p, stream as s, version as v, slot as n, type as t, data as d from events where ${where}) e`;
   const [found] = await sql.query<{ events: string | null }>(statementName(text), text, values);
   const { decode } = types[service]!;
-  return (JSON.parse(found?.events ?? '[]') as Omit<StoredEvent, 'n' | 'at' | 'o'>[]).map(({ p, s, v, t, d }) =>
-    Object.assign(decode(t, d), { position: p, stream: s, version: v }),
+  return (JSON.parse(found?.events ?? '[]') as Omit<StoredEvent, 'at' | 'o'>[]).map(({ p, s, v, n, t, d }) =>
+    Object.assign(decode(t, d), { position: p, stream: s, version: v, slot: n }),
   );
 }
 

@@ -14,6 +14,7 @@ import { auditedServices, type Fact, inSnapshot, readFacts, typeOf, type WalkPar
 import { stateRepair } from '../repairs.ts';
 import { differingRows } from '../rows.ts';
 import { oddStep } from './arrows.ts';
+import { slotsCheck, versionFindings, versionsCheck } from './versions.ts';
 
 const stateCheck: Check = {
   name: 'state-is-fold',
@@ -250,11 +251,12 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<CommandSe
     const rows = new Map(stored.map((row) => [row.stream, row]));
     const findings: Finding[] = [];
     const sound: Folded[] = [];
-    const streams = [...new Set([...byStream.keys(), ...rows.keys()])].filter(
-      (name) => !movedByOthers.includes(typeOf(name)),
-    );
+    const streams = [...new Set([...byStream.keys(), ...rows.keys()])];
     for (const stream of streams) {
       const own = byStream.get(stream) ?? [];
+      const moved = movedByOthers.includes(typeOf(stream));
+      for (const one of versionFindings(source, stream, own, moved)) findings.push({ ...one, ...orderOf(stream) });
+      if (moved) continue;
       const type = typesOf.get(typeOf(stream));
       const folded = type === undefined || own.length === 0 ? null : foldStream(type, stream, own);
       // What cannot be folded is found in the log.
@@ -330,7 +332,7 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<CommandSe
 
   return {
     name: 'streams',
-    checks: [stateCheck, inlineTableCheck, arrowCheck],
+    checks: [stateCheck, inlineTableCheck, arrowCheck, versionsCheck, slotsCheck],
 
     async size() {
       const sizes = await Promise.all(
@@ -366,7 +368,15 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<CommandSe
     },
 
     async lookAt(entity) {
-      return inSnapshot(databases[placeOf(entity).service], (sql) => lookIn(sql, entity));
+      const [source, position] = entity.split('@');
+      const service = services.find((one) => position !== undefined && sourceOf(one) === source);
+      if (service === undefined) return inSnapshot(databases[placeOf(entity).service], (sql) => lookIn(sql, entity));
+      return inSnapshot(databases[service], async (sql) => {
+        const rows = await sql.query<{ stream: string }>('stream at', 'select stream from events where position = $1', [
+          position,
+        ]);
+        return rows[0] === undefined ? [] : lookIn(sql, `${source}/${rows[0].stream}`);
+      });
     },
 
     ...stateRepair(parts, { placeOf, tables: tablesOfAll, lookIn }),
