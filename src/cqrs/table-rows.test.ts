@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { testDatabase } from '../../tests/database.ts';
 import { eventId } from './event-log.ts';
 import { contractTables, pairs, things } from './read-store.contract.ts';
-import { type ReadTable, type Row, rowKey } from './read-store.ts';
+import { type ColumnValue, type ReadTable, type Row, rowKey } from './read-store.ts';
 import { readRows, readText, replaceRow, textOf, utcTime } from './table-rows.ts';
 
 const whole: Row = {
@@ -75,8 +75,7 @@ test('rows are the same text where they stand and at hand, and another one as so
   for (const column of Object.keys(thingsTable.columns))
     for (const row of rows) {
       const value = row[column]!;
-      const another = typeof value === 'boolean' ? !value : typeof value === 'number' ? value + 1 : `${value}1`;
-      const changed = { ...row, [column]: Array.isArray(value) ? [...value, 'another'] : another };
+      const changed = { ...row, [column]: anotherThan(value) };
       const others = rows.filter((one) => one !== row);
       assert.notEqual(textOf(thingsTable, [...others, changed]), standing, `${column} of ${row['id'] as string}`);
     }
@@ -85,6 +84,12 @@ test('rows are the same text where they stand and at hand, and another one as so
   for (const couple of couples) await replaceRow(database, pairsTable, ['x', couple.b], couple);
   assert.equal(await readText(database, pairsTable, 'a = $1', ['x']), textOf(pairsTable, couples));
 });
+
+function anotherThan(value: ColumnValue): ColumnValue {
+  if (typeof value === 'boolean') return !value;
+  if (typeof value === 'number') return value + 1;
+  return typeof value === 'string' || value === null ? `${value ?? ''}1` : [...value, 'another'];
+}
 
 test('a row is named after its key, however many columns that has', () => {
   assert.equal(rowKey(['a']), 'a');
