@@ -59,6 +59,8 @@ export type Walk = {
   look(after: string | null, entitiesMax: number): Promise<Piece>;
   /** Looks at one entity with fresh reads. */
   lookAt(entity: string): Promise<readonly Finding[]>;
+  /** For how long its looks have only waited, all together: that is no work. */
+  waitedMs?(): number;
   /** The entities that changed last, the freshest first: they are looked at before the walk comes to them. */
   freshest?(limit: number): Promise<readonly string[]>;
   /** Settles `finding`, and nothing else; resolves to what was there before and is there now. Rejects when it is no longer as found. */
