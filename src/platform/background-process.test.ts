@@ -66,6 +66,11 @@ test('the process lets all others go first', async (t) => {
   assert.equal(about.priority, constants.priority.PRIORITY_LOW);
 });
 
+test('the process runs with the options of Node that are asked for', async (t) => {
+  const script = scriptOf(t, `process.send({ sum: process.execArgv.includes('--max-old-space-size=100') ? 1 : 0 });`);
+  assert.equal(await openWork(t, { script, nodeOptions: ['--max-old-space-size=100'] }).done, 1);
+});
+
 test('work that ends without a result is told of with how it ended', async (t) => {
   const { done } = openWork(t, {
     heard(_message, tell) {

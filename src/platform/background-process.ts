@@ -10,6 +10,8 @@ export type BackgroundWork<Told, Heard, Result> = {
   readonly name: string;
   /** A file that calls `workForParent`. */
   readonly script: string;
+  /** Of Node, for that process. */
+  readonly nodeOptions?: readonly string[];
   readonly signal: AbortSignal;
   begun(tell: (message: Told) => void): void;
   /** Undefined: it works on. Throws what the work has failed with. */
@@ -26,7 +28,7 @@ export async function inBackgroundProcess<Told extends object, Heard extends obj
   const { name, script, signal } = work;
   signal.throwIfAborted();
   const child = fork(script, [], {
-    execArgv: [],
+    execArgv: [...(work.nodeOptions ?? [])],
     // A session of its own: Ctrl-C in the terminal reaches this process only, which says when to stop.
     detached: true,
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
