@@ -73,7 +73,7 @@ function correctionsOf({ buses, readModels, readSide }: AuditingOptions): Pick<A
   if (!catalog || !ordering || !inventory || !payments) return {};
   return {
     corrections: {
-      buses: { catalog, ordering, inventory, payments },
+      buses: { catalog, ordering, inventory, payments, audit: buses.get('audit')! },
       rowsReplaced() {
         readModels?.forgetAnswers();
         for (const consumer of readSide) consumer.wake();

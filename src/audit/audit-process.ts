@@ -2,14 +2,11 @@
  * The walks run in a process of their own, which lets all others go first. What they find is recorded by the process
  * that has started them: it has the log of the audit, and the means to repair.
  */
-import { fork } from 'node:child_process';
-import { once } from 'node:events';
 import type { CommandServiceName } from '#contracts/service.ts';
-import { stepBack } from '#platform/background.ts';
+import { inBackgroundProcess, workForParent } from '#platform/background-process.ts';
 import { systemPorts } from '#platform/ports.ts';
 import { type Database, openDatabase } from '#platform/postgres.ts';
 import type { DatabaseOwner } from '#platform/settings.ts';
-import { dieWithParent } from '#platform/supervised-process.ts';
 import { type RoundsState, walkRounds } from './rounds.ts';
 import type { Sample } from './sampling.ts';
 import { type Recorder, type WalkingOptions, walkOnce, type WalkStates } from './walking.ts';
@@ -62,54 +59,42 @@ const pieceEntitiesMax = 500;
 /** That wait to be looked at; further ones are let go. */
 const samplesMax = 10;
 
+/**
+ * What a piece reads lives until its end: a young generation that grows only as it needs to copies it again and again, a
+ * tenth of all processor time of the walks. This is as large as it may become anyway.
+ */
+const nodeOptions = ['--min-semi-space-size=16'];
+
 /** Resolves to where the walks have come once all have ended. Rejects with what stood in the way, or when `signal` ends it. */
-export async function walkInProcess(order: AuditOrder, host: AuditHost, signal: AbortSignal): Promise<WalkStates> {
-  signal.throwIfAborted();
-  const child = fork(import.meta.filename, [], {
-    execArgv: [],
-    // A session of its own: Ctrl-C in the terminal reaches this process only, which says when to stop.
-    detached: true,
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-  });
-  const { promise, resolve, reject } = Promise.withResolvers<WalkStates>();
-  const send = (message: ToWalker): void => {
-    if (child.connected) child.send(message);
-  };
-
-  async function answer({ call, method, argument }: Extract<FromWalker, { call: number }>): Promise<void> {
+export function walkInProcess(order: AuditOrder, host: AuditHost, signal: AbortSignal): Promise<WalkStates> {
+  type Call = Extract<FromWalker, { call: number }>;
+  async function answer({ call, method, argument }: Call, tell: (message: ToWalker) => void): Promise<void> {
     try {
-      send({ reply: call, result: await host.recorder[method](argument) });
+      tell({ reply: call, result: await host.recorder[method](argument) });
     } catch (error) {
-      send({ reply: call, failed: (error as Error).message });
+      tell({ reply: call, failed: (error as Error).message });
     }
   }
 
-  child.on('message', (message: FromWalker) => {
-    if ('call' in message) void answer(message);
-    else if ('rounds' in message) host.onRounds?.(message.rounds);
-    else if ('walks' in message) host.onWalks?.(message.walks);
-    else if ('trouble' in message) host.reportTrouble(message.walk, new Error(message.trouble));
-    else if ('ended' in message) resolve(message.ended);
-    else reject(new Error(message.failed));
+  return inBackgroundProcess<ToWalker, FromWalker, WalkStates>({
+    name: 'the audit',
+    script: import.meta.filename,
+    nodeOptions,
+    signal,
+    begun(tell) {
+      tell({ order });
+      host.whenBegun?.((sample) => tell({ sample }));
+    },
+    heard(message, tell) {
+      if ('ended' in message) return { result: message.ended };
+      if ('failed' in message) throw new Error(message.failed);
+      if ('call' in message) void answer(message, tell);
+      else if ('rounds' in message) host.onRounds?.(message.rounds);
+      else if ('walks' in message) host.onWalks?.(message.walks);
+      else host.reportTrouble(message.walk, new Error(message.trouble));
+      return undefined;
+    },
   });
-  child.on('error', reject);
-  child.on('exit', (code, how) =>
-    reject(new Error(`the process of the audit has ended with ${how ?? `code ${code}`}`)),
-  );
-  const end = (): void => reject(new Error('the audit was stopped'));
-  signal.addEventListener('abort', end, { once: true });
-  try {
-    if (child.pid !== undefined) stepBack(child.pid);
-    send({ order });
-    host.whenBegun?.((sample) => send({ sample }));
-    return await promise;
-  } finally {
-    signal.removeEventListener('abort', end);
-    if (child.exitCode === null && child.signalCode === null && child.pid !== undefined) {
-      child.kill('SIGKILL');
-      await once(child, 'exit');
-    }
-  }
 }
 
 async function work(
@@ -198,13 +183,13 @@ function recorderOfParent(tell: (message: FromWalker) => void): {
 }
 
 if (process.argv[1] === import.meta.filename) {
-  dieWithParent(() => process.exit());
-  const tell = (message: FromWalker): void => void process.send!(message);
-  const { recorder, replied } = recorderOfParent(tell);
-  const samples: Sample[] = [];
-  process.on('message', (message: ToWalker) => {
-    if ('order' in message) void work(message.order, tell, recorder, () => samples.splice(0));
-    else if ('sample' in message) samples.push(...(samples.length < samplesMax ? [message.sample] : []));
-    else replied(message);
+  workForParent<ToWalker, FromWalker>((tell) => {
+    const { recorder, replied } = recorderOfParent(tell);
+    const samples: Sample[] = [];
+    return (message) => {
+      if ('order' in message) void work(message.order, tell, recorder, () => samples.splice(0));
+      else if ('sample' in message) samples.push(...(samples.length < samplesMax ? [message.sample] : []));
+      else replied(message);
+    };
   });
 }

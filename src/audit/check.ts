@@ -55,10 +55,12 @@ export type Walk = {
   readonly checks: readonly Check[];
   /** How many entities there are, about. */
   size(): Promise<number>;
-  /** Looks at up to `entitiesMax` entities after `after`; null: from the start. Blocks no writer. */
+  /** Looks at up to `entitiesMax` entities of each log after `after`; null: from the start. Blocks no writer. */
   look(after: string | null, entitiesMax: number): Promise<Piece>;
   /** Looks at one entity with fresh reads. */
   lookAt(entity: string): Promise<readonly Finding[]>;
+  /** For how long its looks have only waited, all together: that is no work. */
+  waitedMs?(): number;
   /** The entities that changed last, the freshest first: they are looked at before the walk comes to them. */
   freshest?(limit: number): Promise<readonly string[]>;
   /** Settles `finding`, and nothing else; resolves to what was there before and is there now. Rejects when it is no longer as found. */

@@ -1,6 +1,6 @@
 /**
  * The walk over the logs: are they what they were when they were written, and has nobody applied more than there is? What
- * is stored beside the events of a shop is left to the walk over states, which knows what it should be.
+ * is stored beside the events, and versions and slots of these, are left to the walk over states, which sees more of them.
  */
 import type { CommandServiceName } from '#contracts/service.ts';
 import type { Anchor } from '#cqrs/event-log.ts';
@@ -15,9 +15,7 @@ import {
 import { checkCheckpoints } from '#cqrs/source-epoch.ts';
 import type { Database } from '#platform/postgres.ts';
 import type { DatabaseOwner } from '#platform/settings.ts';
-import { movedByOthers } from '#services/inventory/service.ts';
 import type { Check, Finding, Piece, Walk } from './check.ts';
-import { auditedServices } from './evidence.ts';
 import { type Anchors, anchorsId } from './streams.ts';
 
 export type LogWalkParts = {
@@ -25,12 +23,7 @@ export type LogWalkParts = {
   sourceOf(service: CommandServiceName): string;
 };
 
-type Log = {
-  readonly source: string;
-  readonly database: Database;
-  /** Its states are looked at here. */
-  readonly withStates: boolean;
-};
+type Log = { readonly source: string; readonly database: Database };
 
 const services = ['catalog', 'ordering', 'inventory', 'payments', 'audit'] as const;
 
@@ -54,18 +47,6 @@ const checks = {
     'Each batch of a log comes to its hash, and goes on from the batch before; the head has the last one.',
     'Each event is read and hashed once, in the database: some 7 µs per event.',
   ),
-  'log-versions': check(
-    'log-versions',
-    ['I2'],
-    'The versions of a stream are 1, 2, 3 … in the order of positions, and its state has the last.',
-    'Two index look-ups per event, one per stream.',
-  ),
-  'log-slots': check(
-    'log-slots',
-    ['I17'],
-    'Each event and each state is in the slot of its entity.',
-    'Comes with the versions.',
-  ),
   'log-anchors': check(
     'log-anchors',
     ['I18'],
@@ -81,18 +62,14 @@ const checks = {
 } as const;
 type CheckName = keyof typeof checks;
 
-const checkOf: Readonly<Record<LogFindingKind, CheckName>> = {
+/** By kind; the others are found by the walk over states. */
+const checkOf: Readonly<Partial<Record<LogFindingKind, CheckName>>> = {
   'positions-missing': 'log-positions',
   'beyond-head': 'log-positions',
   'head-differs': 'log-hash-chain',
   'batch-missing': 'log-hash-chain',
   'batch-overlaps': 'log-hash-chain',
   'batch-hash': 'log-hash-chain',
-  'version-missing': 'log-versions',
-  'version-order': 'log-versions',
-  'stream-missing': 'log-versions',
-  'stream-version': 'log-versions',
-  slot: 'log-slots',
   'anchor-beyond-head': 'log-anchors',
   'anchor-differs': 'log-anchors',
   'checkpoint-beyond-head': 'checkpoint-within-log',
@@ -114,7 +91,6 @@ export function logWalk({ databases, sourceOf }: LogWalkParts): Walk {
   const logs: readonly Log[] = services.map((service) => ({
     source: sourceOf(service),
     database: databases[service],
-    withStates: !(auditedServices as readonly string[]).includes(service),
   }));
   const consumers = Object.entries(databases);
 
@@ -175,31 +151,24 @@ export function logWalk({ databases, sourceOf }: LogWalkParts): Walk {
       const { log, place } = from;
       const at = logs[log];
       if (at === undefined) return { looked: consumers.length, findings: await lookAtConsumers(), next: null };
-      const { source, database, withStates } = at;
+      const { source, database } = at;
       const upTo = place.part === 'head' ? await headOf(source) : from.upTo;
-      const piece = await checkLog(database, { place, eventsMax: entitiesMax, movedByOthers });
+      const piece = await checkLog(database, { place, eventsMax: entitiesMax, movedByOthers: null });
       const findings = grouped(at, piece.findings, place.part);
       if (place.part === 'head') findings.push(...(await lookAtAnchors(at)));
-      const isRead = piece.next?.part === 'events' && piece.next.after >= upTo;
-      const onward = isRead ? ({ part: 'streams', after: '' } as const) : piece.next;
-      const isOver = onward === null || (onward.part === 'streams' && !withStates);
-      const next: Place = isOver ? { log: log + 1, place: logBeginning, upTo: 0 } : { log, place: onward, upTo };
-      return { looked: lookedAt(place, piece.next, entitiesMax), findings, next: JSON.stringify(next) };
+      const isLeft = piece.next?.part === 'events' && piece.next.after < upTo;
+      const next: Place = isLeft ? { log, place: piece.next, upTo } : { log: log + 1, place: logBeginning, upTo: 0 };
+      return { looked: lookedAt(place, piece.next), findings, next: JSON.stringify(next) };
     },
 
     async lookAt(entity) {
-      const log = logs.find(({ source }) => entity.startsWith(`${source}@`) || entity.startsWith(`${source}/`));
+      const log = logs.find(({ source }) => entity.startsWith(`${source}@`));
       if (log === undefined) return lookAtConsumers();
       const { source, database } = log;
       const at = entity.slice(source.length + 1);
       if (at === 'anchors') return lookAtAnchors(log);
-      const place =
-        at === 'head'
-          ? logBeginning
-          : entity[source.length] === '@'
-            ? await before(database, Number(at))
-            : await beforeStream(database, at);
-      const piece = await checkLog(database, { place, eventsMax: 1, movedByOthers });
+      const place = at === 'head' ? logBeginning : await before(database, Number(at));
+      const piece = await checkLog(database, { place, eventsMax: 1, movedByOthers: null });
       return grouped(log, piece.findings, place.part);
     },
 
@@ -229,31 +198,14 @@ async function before(database: Database, position: number): Promise<LogPlace> {
   return { part: 'events', after: Math.max(rows[0]?.after ?? 0, position - rangeMax) };
 }
 
-async function beforeStream(database: Database, stream: string): Promise<LogPlace> {
-  const rows = await database.query<{ after: string | null }>(
-    'stream before',
-    'select max(stream) as after from streams where stream < $1',
-    [stream],
-  );
-  return { part: 'streams', after: rows[0]?.after ?? '' };
-}
-
-function lookedAt(place: LogPlace, next: LogPlace | null, entitiesMax: number): number {
-  if (place.part === 'events' && next?.part === 'events') return next.after - place.after;
-  return place.part === 'streams' && next !== null ? entitiesMax : 1;
-}
+const lookedAt = (place: LogPlace, next: LogPlace | null): number =>
+  place.part === 'events' && next?.part === 'events' ? next.after - place.after : 1;
 
 /** One finding per check and place, whatever is wrong there. */
-function grouped({ source, withStates }: Log, found: readonly LogFinding[], part: LogPlace['part']): Finding[] {
+function grouped({ source }: Log, found: readonly LogFinding[], part: LogPlace['part']): Finding[] {
   const groups = new Map<string, { readonly entity: string; readonly findings: LogFinding[] }>();
   for (const finding of found) {
-    if (!withStates && isOfState(finding)) continue;
-    const entity =
-      part === 'head'
-        ? `${source}@head`
-        : finding.position === undefined
-          ? `${source}/${finding.stream}`
-          : `${source}@${finding.position}`;
+    const entity = `${source}@${part === 'head' ? part : finding.position}`;
     const key = `${checkOf[finding.kind]} ${entity}`;
     const group = groups.get(key) ?? { entity, findings: [] };
     groups.set(key, group);
@@ -264,18 +216,12 @@ function grouped({ source, withStates }: Log, found: readonly LogFinding[], part
   );
 }
 
-/** An event in its right slot tells of the slot of its state. */
-const isOfState = ({ kind, expected, found }: LogFinding): boolean =>
-  kind === 'stream-missing' || kind === 'stream-version' || (kind === 'slot' && found.startsWith(`${expected}, `));
-
 function findingOf(entity: string, findings: readonly LogFinding[], what: string): Finding {
   const [first] = findings as readonly [LogFinding];
-  const orderId = /^(?:order|reservation|payment)-(.+)$/.exec(first.stream ?? '')?.[1];
   const kinds = [...new Set(findings.map(({ kind }) => kind))].join(', ');
   return {
-    check: checkOf[first.kind],
+    check: checkOf[first.kind]!,
     entity,
-    ...(orderId === undefined ? {} : { orderId }),
     says: `${what}: ${kinds}${placeOf(first)}. Only a backup can bring back what it was.`,
     expected: findings.map(({ expected }) => expected),
     found: findings.map(({ found }) => found),
@@ -283,8 +229,5 @@ function findingOf(entity: string, findings: readonly LogFinding[], what: string
   };
 }
 
-function placeOf({ position, lastPosition, stream }: LogFinding): string {
-  const range =
-    position === undefined ? '' : ` at ${position}${lastPosition === undefined ? '' : ` to ${lastPosition}`}`;
-  return `${range}${stream === undefined ? '' : `, of ${stream}`}`;
-}
+const placeOf = ({ position, lastPosition }: LogFinding): string =>
+  position === undefined ? '' : ` at ${position}${lastPosition === undefined ? '' : ` to ${lastPosition}`}`;

@@ -64,6 +64,7 @@ test('work that fails is told of and tried again, later and later', async (t) =>
     },
   );
   assert.deepEqual(troubles, Array(8).fill('out of order'));
-  const pauses = ports.asked.filter((ms) => ms >= 1_000);
+  // 5 s are for a lock that the server has not taken back yet from a connection that was just closed.
+  const pauses = ports.asked.filter((ms) => ms >= 1_000 && ms !== 5_000);
   assert.deepEqual(pauses, [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]);
 });

@@ -3,12 +3,13 @@
  * is not, a store says what it should be. For rows that are put whole at first, as folds from the beginning do.
  */
 import { type ReadTable, type Row, rowKey, type RowKey, type Rows } from '#cqrs/read-store.ts';
-import { isSameValue, keyOf } from './rows.ts';
+import { textOf } from '#cqrs/table-rows.ts';
+import { keyOf } from './rows.ts';
 
 export type PlainRows = {
   readonly rows: Rows;
-  /** Whether `table` has exactly the rows `found`. False when in doubt. */
-  isSame(table: ReadTable, found: readonly Row[]): boolean;
+  /** Whether `table` has exactly the rows whose text was read. False when in doubt. */
+  isSame(table: ReadTable, found: string): boolean;
 };
 
 export function plainRows(): PlainRows {
@@ -40,7 +41,7 @@ export function plainRows(): PlainRows {
           const before = rows.get(name);
           if (before === undefined) {
             if (only !== undefined) isWhole = false;
-            rows.set(name, row);
+            rows.set(name, table.defaults === undefined ? row : { ...table.defaults, ...row });
           } else if (!table.once) rows.set(name, { ...before, ...row });
         }
       },
@@ -50,19 +51,6 @@ export function plainRows(): PlainRows {
       },
     },
 
-    isSame(table, found) {
-      const rows = rowsIn(table);
-      if (!isWhole || rows.size !== found.length) return false;
-      const columns = Object.keys(table.columns);
-      for (const present of found) {
-        const row = rows.get(nameOf(table, present));
-        if (row === undefined) return false;
-        for (const column of columns) {
-          const value = row[column] ?? table.defaults?.[column] ?? null;
-          if (value !== present[column] && !isSameValue(value, present[column]!)) return false;
-        }
-      }
-      return true;
-    },
+    isSame: (table, found) => isWhole && textOf(table, rowsIn(table).values()) === found,
   };
 }

@@ -2,7 +2,7 @@
  * Repairs in place: what is derived from a log is written as its events have it. Each looks again with the lock that keeps
  * everybody else from writing it, and writes what that look says; it rejects when nothing is wrong any more.
  */
-import type { ShopServiceName } from '#contracts/service.ts';
+import type { CommandServiceName } from '#contracts/service.ts';
 import { entityOf } from '#cqrs/event-log.ts';
 import type { ReadTable, Row } from '#cqrs/read-store.ts';
 import { type InlineTable, replaceRow } from '#cqrs/table-rows.ts';
@@ -49,8 +49,8 @@ export function rowRepair(parts: WalkParts, tables: readonly ReadTable[], lookIn
 export function stateRepair(
   parts: WalkParts,
   options: {
-    placeOf(entity: string): { readonly service: ShopServiceName; readonly stream: string };
-    readonly tables: Readonly<Record<ShopServiceName, readonly InlineTable[]>>;
+    placeOf(entity: string): { readonly service: CommandServiceName; readonly stream: string };
+    readonly tables: Readonly<Record<CommandServiceName, readonly InlineTable[]>>;
     readonly lookIn: LookIn;
   },
 ): { repair?: Repair } {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { systemPorts } from '#platform/ports.ts';
 import { hastyPorts, openAudit } from './audit.fixture.ts';
 import { lookAtEntities, walkBegins, type WalkingOptions, walkOnce, type WalkStates } from './walking.ts';
 
@@ -139,4 +140,31 @@ test('single entities are looked at in the same way', async (t) => {
   await lookAtEntities(optionsOf(audit), audit.walk, ['t0001', 't0002']);
   assert.deepEqual(await audit.statuses(), { t0002: 'open' });
   assert.deepEqual(audit.walk.looks, ['t0001', 't0002', 't0002']);
+});
+
+test('for how long a look has only waited is neither work nor rested for', async (t) => {
+  let nowMs = 0;
+  const asked: number[] = [];
+  const ports = {
+    ...hastyPorts(),
+    elapsed: () => nowMs,
+    after(ms: number, act: () => void) {
+      asked.push(ms);
+      return systemPorts.after(0, act);
+    },
+  };
+  const audit = await openAudit(t, { ...ask, ports });
+  await audit.put(4);
+  let waitedMs = 0;
+  const waiting = {
+    ...audit.walk,
+    waitedMs: () => waitedMs,
+    async look(after: string | null, entitiesMax: number) {
+      nowMs += 5_030;
+      waitedMs += 5_000;
+      return audit.walk.look(after, entitiesMax);
+    },
+  };
+  const states = await walkOnce(optionsOf(audit, { ports, walks: [waiting], sharePercent: 10 }), {}, () => {});
+  assert.deepEqual([states['things']!.workedMs, asked], [60, [270]]);
 });

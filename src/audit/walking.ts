@@ -122,9 +122,9 @@ async function walkOne(
   try {
     while (!signal.aborted) {
       await between();
-      const beganMs = ports.elapsed();
+      const worked = workOf(options, walk);
       const piece = await trying(options, walk, () => walk.look(state.after, options.pieceEntitiesMax));
-      let workedMs = ports.elapsed() - beganMs;
+      let workedMs = worked();
       let notRecorded = 0;
       const findings = piece.findings.filter(({ check }) => isAsked(options, check));
       if (findings.length > 0) {
@@ -161,13 +161,13 @@ export async function lookAtEntities(
   walk: Walk,
   entities: readonly string[],
 ): Promise<{ readonly workedMs: number }> {
-  const { ports, signal, recorder } = options;
+  const { signal, recorder } = options;
   let workedMs = 0;
   for (const entity of entities) {
     if (signal.aborted) break;
-    const beganMs = ports.elapsed();
+    const worked = workOf(options, walk);
     const first = await walk.lookAt(entity);
-    let took = ports.elapsed() - beganMs;
+    let took = worked();
     if (first.length > 0) {
       const confirmed = await lookAgain(options, walk, first);
       took += confirmed.workedMs;
@@ -184,16 +184,17 @@ export async function lookAtEntities(
  * of. Looks with fresh reads and growing pauses.
  */
 async function lookAgain(
-  { ports, signal }: WalkingOptions,
+  options: WalkingOptions,
   walk: Walk,
   findings: readonly Finding[],
 ): Promise<{ readonly findings: readonly Finding[]; readonly workedMs: number }> {
+  const { ports, signal } = options;
   const confirmed: Finding[] = [];
   let open = [...findings];
   let workedMs = 0;
   for (let look = 2; look <= looksMax && open.length > 0 && !signal.aborted; look += 1) {
     await sleep(ports, lookAgainMs * 2 ** (look - 2), signal);
-    const beganMs = ports.elapsed();
+    const worked = workOf(options, walk);
     const fresh = new Map<string, readonly Finding[]>();
     const stillOpen: Finding[] = [];
     for (const before of open) {
@@ -204,7 +205,7 @@ async function lookAgain(
       (stays ? confirmed : stillOpen).push(now);
     }
     open = stillOpen;
-    workedMs += ports.elapsed() - beganMs;
+    workedMs += worked();
   }
   return { findings: confirmed, workedMs };
 }
@@ -226,6 +227,13 @@ async function lookForGone(options: WalkingOptions, walk: Walk, seen: ReadonlySe
     missing = absent;
   }
   if (missing.length > 0 && !signal.aborted) await recorder.gone(missing);
+}
+
+/** Tells how long `walk` has worked since. */
+function workOf({ ports }: WalkingOptions, walk: Walk): () => number {
+  const idleMs = (): number => walk.waitedMs?.() ?? 0;
+  const beganMs = ports.elapsed() - idleMs();
+  return () => ports.elapsed() - idleMs() - beganMs;
 }
 
 async function trying<T>(options: WalkingOptions, walk: Walk, work: () => Promise<T>): Promise<T> {

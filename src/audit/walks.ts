@@ -1,5 +1,5 @@
 /** All that the audit looks at, but for the answers in memory. */
-import type { Audited, ShopServiceName } from '#contracts/service.ts';
+import type { Audited, CommandServiceName } from '#contracts/service.ts';
 import { catalogAudited } from '#services/catalog/service.ts';
 import { inventoryAudited } from '#services/inventory/service.ts';
 import { orderingAudited } from '#services/ordering/service.ts';
@@ -17,12 +17,14 @@ import { stuckWalk } from './checks/stuck.ts';
 import type { WalkParts } from './evidence.ts';
 import { openLedgerCopy } from './ledger.ts';
 import { logWalk } from './log-walk.ts';
+import { anchorsStream, divergenceStream } from './streams.ts';
 
-const audited: Readonly<Record<ShopServiceName, Audited>> = {
+const audited: Readonly<Record<CommandServiceName, Audited>> = {
   catalog: catalogAudited,
   ordering: orderingAudited,
   inventory: inventoryAudited,
   payments: paymentsAudited,
+  audit: { streams: [divergenceStream, anchorsStream], tables: [] },
 };
 
 /** Each has places of its own, and may be walked beside the others. */

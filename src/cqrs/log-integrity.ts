@@ -63,7 +63,8 @@ const batchEventsMax = 100_000;
 /**
  * Checks the next piece of a log from `place` on: up to `eventsMax` events (a batch more when one is larger) or
  * streams. `next` is where to go on, null at the end. `movedByOthers` are the types of streams whose versions also count
- * events of other homes: of their versions only the order can be told without the service's rules.
+ * events of other homes: of their versions only the order can be told without the service's rules. Null: streams, their
+ * versions and slots are left to somebody who folds them.
  *
  * Promises:
  * - a healthy log has no finding, also while it is written at full speed
@@ -71,10 +72,11 @@ const batchEventsMax = 100_000;
  * - a log that was there before the chain is chained, and checked in the same way
  * - a stream that events of others move is checked for the order of its versions only
  * - a log is checked in pieces that begin and end at batches, whatever their size
+ * - versions and slots may be left to somebody who folds the streams
  */
 export async function checkLog(
   database: Sql,
-  options: { readonly place: LogPlace; readonly eventsMax: number; readonly movedByOthers: readonly string[] },
+  options: { readonly place: LogPlace; readonly eventsMax: number; readonly movedByOthers: readonly string[] | null },
 ): Promise<{ readonly findings: readonly LogFinding[]; readonly next: LogPlace | null }> {
   const { place, eventsMax, movedByOthers } = options;
   switch (place.part) {
@@ -82,16 +84,17 @@ export async function checkLog(
       return { findings: await checkHead(database), next: { part: 'events', after: 0 } };
     case 'events': {
       const upTo = await endOfPiece(database, place.after, eventsMax);
-      if (upTo <= place.after) return { findings: [], next: { part: 'streams', after: '' } };
+      if (upTo <= place.after)
+        return { findings: [], next: movedByOthers === null ? null : { part: 'streams', after: '' } };
       const findings = [
         ...(await checkPositions(database, place.after, upTo)),
         ...(await checkBatches(database, place.after, upTo)),
-        ...(await checkVersions(database, place.after, upTo, movedByOthers)),
+        ...(movedByOthers === null ? [] : await checkVersions(database, place.after, upTo, movedByOthers)),
       ];
       return { findings, next: { part: 'events', after: upTo } };
     }
     case 'streams': {
-      const { findings, last } = await checkStreams(database, place.after, eventsMax, movedByOthers);
+      const { findings, last } = await checkStreams(database, place.after, eventsMax, movedByOthers ?? []);
       return { findings, next: last === null ? null : { part: 'streams', after: last } };
     }
   }

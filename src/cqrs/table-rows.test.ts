@@ -3,8 +3,8 @@ import { test } from 'node:test';
 import { testDatabase } from '../../tests/database.ts';
 import { eventId } from './event-log.ts';
 import { contractTables, pairs, things } from './read-store.contract.ts';
-import { type ReadTable, type Row, rowKey } from './read-store.ts';
-import { readRows, replaceRow, utcTime } from './table-rows.ts';
+import { type ColumnValue, type ReadTable, type Row, rowKey } from './read-store.ts';
+import { readRows, readText, replaceRow, textOf, utcTime } from './table-rows.ts';
 
 const whole: Row = {
   id: 'a',
@@ -51,6 +51,45 @@ test('rows are read as they were put, and written as they are read', async (t) =
   assert.equal(utcTime('2026-01-01T12:00:00.123456+00:00'), '2026-01-01T12:00:00.123Z');
   assert.equal(utcTime('infinity'), 'infinity');
 });
+
+test('rows are the same text where they stand and at hand, and another one as soon as one of them differs', async (t) => {
+  const database = await testDatabase(t, []);
+  await database.query('', contractTables.split(';')[0]!);
+  await database.query('', contractTables.split(';')[1]!);
+  const [thingsTable, pairsTable] = [things, pairs] as unknown as readonly [ReadTable, ReadTable];
+  const odd: Row = {
+    ...whole,
+    id: 'c',
+    name: 'Zoë\n"x", {y}\\ \t🙂',
+    done: false,
+    at: '2026-02-28T23:00:00.000Z',
+    words: ['zoë', 'a', 'über', 'ab', 'b'],
+  };
+  const rows = [odd, bare, whole];
+  for (const row of rows) await replaceRow(database, thingsTable, [row['id'] as string], row);
+  const standing = await readText(database, thingsTable, 'id = any($1)', [['a', 'b', 'c']]);
+  assert.equal(standing, textOf(thingsTable, rows));
+  assert.equal(await readText(database, thingsTable, 'id = $1', ['nobody']), textOf(thingsTable, []));
+
+  assert.notEqual(textOf(thingsTable, [odd, whole]), standing);
+  for (const column of Object.keys(thingsTable.columns))
+    for (const row of rows) {
+      const value = row[column]!;
+      const changed = { ...row, [column]: anotherThan(value) };
+      const others = rows.filter((one) => one !== row);
+      assert.notEqual(textOf(thingsTable, [...others, changed]), standing, `${column} of ${row['id'] as string}`);
+    }
+
+  const couples = ['y', 'Y', 'x', 'yy', 'ä'].map((b, n) => ({ a: 'x', b, n }));
+  for (const couple of couples) await replaceRow(database, pairsTable, ['x', couple.b], couple);
+  assert.equal(await readText(database, pairsTable, 'a = $1', ['x']), textOf(pairsTable, couples));
+});
+
+function anotherThan(value: ColumnValue): ColumnValue {
+  if (typeof value === 'boolean') return !value;
+  if (typeof value === 'number') return value + 1;
+  return typeof value === 'string' || value === null ? `${value ?? ''}1` : [...value, 'another'];
+}
 
 test('a row is named after its key, however many columns that has', () => {
   assert.equal(rowKey(['a']), 'a');

@@ -27,10 +27,17 @@ export type Kind = {
 type Text = (world: World) => string;
 
 /** Damage by a statement, repaired in place. */
-const byStatement = (name: string, owner: DatabaseOwner, statement: Text, finds: Kind['finds']): Kind => ({
+const byStatement = (
+  name: string,
+  owner: DatabaseOwner,
+  statement: Text,
+  finds: Kind['finds'],
+  also?: Kind['also'],
+): Kind => ({
   name,
   plant: (world) => world.databases[owner].query('', statement(world)),
   finds,
+  ...(also === undefined ? {} : { also }),
   settled: 'in-place',
 });
 
@@ -237,6 +244,15 @@ const states: readonly Kind[] = [
     (w) => `update streams set state = replace(state::text, 'completed', 'cancelled')::json
       where stream = 'order-${w.orders.completed}'`,
     (w) => [`${state} ordering.0/order-${w.orders.completed}`],
+  ),
+  byStatement(
+    'an anchor that the audit keeps of a log is another',
+    'audit',
+    () => `update streams set state = regexp_replace(state::text, '"hash":"....', '"hash":"0000')::json
+      where stream = 'anchors-logs'`,
+    () => [`${state} audit.0/anchors-logs`],
+    // An anchor that was never taken is what a log does not hold.
+    ({ check }) => check === 'log-anchors',
   ),
   byStatement(
     'a stored state is missing',

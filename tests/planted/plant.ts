@@ -2,6 +2,7 @@
 import type { DatabaseOwner } from '#platform/settings.ts';
 import type { Finding } from '../../src/audit/check.ts';
 import type { Kind } from './kinds.ts';
+import { periodMs } from './rolling.ts';
 import type { World } from './world.ts';
 
 export type Outcome = {
@@ -9,6 +10,8 @@ export type Outcome = {
   /** What it was found as. */
   readonly checks: readonly string[];
   readonly passMs: number;
+  /** Until the rolling audit had found it, from the beginning of a round. */
+  readonly roundMs: number;
   readonly settledBy: string;
   /** Empty: all was as it has to be. */
   readonly problems: readonly string[];
@@ -26,16 +29,24 @@ export async function plant(world: World, kind: Kind): Promise<Outcome> {
   const begun = performance.now();
   const findings = await world.fullPass(kind.aheadMs);
   const passMs = performance.now() - begun;
-  const found = findings.map(nameOf);
-  for (const one of expected)
-    if (!found.some((name) => name === one || (kind.also !== undefined && name.startsWith(one))))
-      problems.push(`missed: ${one}`);
-  for (const finding of findings) {
-    const name = nameOf(finding);
-    const isExpected = expected.some((one) => name === one || (kind.also !== undefined && name.startsWith(one)));
-    if (!isExpected && kind.also?.(finding, world) !== true)
-      problems.push(`not planted: ${name}: ${JSON.stringify(finding)}`);
-  }
+  const isFound = (one: string, finding: Finding): boolean =>
+    nameOf(finding) === one || (kind.also !== undefined && nameOf(finding).startsWith(one));
+  const judge = (by: readonly Finding[], where: string): void => {
+    const missed = expected.filter((one) => !by.some((finding) => isFound(one, finding)));
+    problems.push(...missed.map((one) => `missed${where}: ${one}`));
+    for (const finding of by) {
+      if (expected.some((one) => isFound(one, finding)) || kind.also?.(finding, world) === true) continue;
+      problems.push(`not planted${where}: ${nameOf(finding)}: ${JSON.stringify(finding)}`);
+    }
+  };
+  judge(findings, '');
+
+  const round = await world.goRound(
+    (found) => expected.every((one) => found.some((finding) => isFound(one, finding))),
+    kind.aheadMs,
+  );
+  judge(round.found, ' by the rolling audit');
+  if (round.tookMs > periodMs) problems.push(`the rolling audit took ${round.tookMs} ms`);
 
   // The checks of the logs are tested where they are.
   const confirmed = findings.filter(({ check }) => !isOfLog.test(check));
@@ -62,7 +73,14 @@ export async function plant(world: World, kind: Kind): Promise<Outcome> {
   problems.push(...left.map((finding) => `left: ${nameOf(finding)}: ${JSON.stringify(finding)}`));
   if (kind.settled !== 'by-event' && kind.undo === undefined) problems.push(...differing(before, await world.dump()));
   const settledBy = kind.settled === 'undone' ? 'by hand' : [...new Set(repaired)].join(', ');
-  return { kind: kind.name, checks: [...new Set(findings.map(({ check }) => check))], passMs, settledBy, problems };
+  return {
+    kind: kind.name,
+    checks: [...new Set(findings.map(({ check }) => check))],
+    passMs,
+    roundMs: round.tookMs,
+    settledBy,
+    problems,
+  };
 }
 
 const isOfLog = /^(anchor|batch|beyond|checkpoint|head|positions|slot|version)-|^slot$/;

@@ -2,7 +2,7 @@
  * A shop with orders of every ending that stands still, to plant damage in: databases, the provider's ledger, the walks of
  * the audit over them, and buses to repair through. The program itself runs only while something has to come to its end.
  */
-import type { ShopServiceName } from '#contracts/service.ts';
+import type { CommandServiceName } from '#contracts/service.ts';
 import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -25,6 +25,7 @@ import { untilAtRest } from '../invariants.ts';
 import type { DatabaseUrls, TestSystem } from '../running-program.ts';
 import { startTestSystem } from '../running-system.ts';
 import { newId, type Shop, until } from '../shop-client.ts';
+import { goRound, type Round } from './rolling.ts';
 
 export type World = {
   readonly databases: Readonly<Record<DatabaseOwner, Database>>;
@@ -36,6 +37,8 @@ export type World = {
   readonly customerId: string;
   /** One walk after the other to its end; by a clock that is ahead by so many milliseconds. */
   fullPass(aheadMs?: number): Promise<Finding[]>;
+  /** What the rolling audit finds within one round, or until it is enough. */
+  goRound(isEnough: (found: readonly Finding[]) => boolean, aheadMs?: number): Promise<Round>;
   /** What the walk of `finding` says of its entity now. */
   lookAt(finding: Finding, aheadMs?: number): Promise<readonly Finding[]>;
   /** What all walks say of the entities that have changed last. */
@@ -43,7 +46,7 @@ export type World = {
   /** By the walk that has found it. */
   repair(finding: Finding, aheadMs?: number): Promise<unknown>;
   /** A bus that remembers nothing. */
-  bus(service: ShopServiceName): CommandBus;
+  bus(service: CommandServiceName): CommandBus;
   /** Runs the whole program, or a part of it, while `work` is under way. */
   running<T>(work: (shop: Shop) => Promise<T>, services?: readonly ServiceName[]): Promise<T>;
   /** Runs it until nothing is left to do. */
@@ -55,6 +58,7 @@ export type World = {
 };
 
 const entitiesMax = 500;
+const logged = [...auditedServices, 'audit'] as const;
 
 export async function openWorld(t: TestContext): Promise<World> {
   const databaseUrls = await newDatabases(t);
@@ -89,23 +93,23 @@ export async function openWorld(t: TestContext): Promise<World> {
     for (const log of Object.values(logs)) log.close();
     await Promise.all(Object.values(databases).map((database) => database.end()));
   });
-  await keepAnchors(databases);
+  await keepAnchors(databases, logs.audit);
 
-  const bus = (service: ShopServiceName, ports: Ports = systemPorts): CommandBus =>
+  const bus = (service: CommandServiceName, ports: Ports = systemPorts): CommandBus =>
     createCommandBus({ log: logs[service], ports });
-  const walksAt = (aheadMs: number): Walk[] => {
-    const ports: Ports = { ...systemPorts, now: () => systemPorts.now() + aheadMs };
-    const buses = Object.fromEntries(auditedServices.map((service) => [service, bus(service, ports)]));
+  const walksBy = (ports: Ports): Walk[] => {
+    const buses = Object.fromEntries(logged.map((service) => [service, bus(service, ports)]));
     return createWalks({
       databases,
       sourceOf,
       providerUrl: provider.url,
       ports,
       idempotencyRetentionHours: 48,
-      corrections: { buses: buses as Record<ShopServiceName, CommandBus>, rowsReplaced: () => {} },
+      corrections: { buses: buses as Record<CommandServiceName, CommandBus>, rowsReplaced: () => {} },
     });
   };
 
+  const walksAt = (aheadMs: number): Walk[] => walksBy({ ...systemPorts, now: () => systemPorts.now() + aheadMs });
   const walkOf = ({ check }: Finding, aheadMs: number): Walk | undefined =>
     walksAt(aheadMs).find(({ checks }) => checks.some(({ name }) => name === check));
 
@@ -115,6 +119,7 @@ export async function openWorld(t: TestContext): Promise<World> {
     ledgerFile,
     ...made,
     fullPass: (aheadMs = 0) => fullPass(walksAt(aheadMs)),
+    goRound: (isEnough, aheadMs = 0) => goRound(walksBy, aheadMs, isEnough),
     lookAt: async (finding, aheadMs = 0) => (await walkOf(finding, aheadMs)?.lookAt(finding.entity)) ?? [],
     async lookAtFreshest(limit) {
       const findings: Finding[] = [];
@@ -177,9 +182,9 @@ function openAll(urls: DatabaseUrls): World['databases'] {
   return Object.fromEntries(entries) as unknown as World['databases'];
 }
 
-async function openLogs(databases: World['databases']): Promise<Record<ShopServiceName, ClosingLog>> {
+async function openLogs(databases: World['databases']): Promise<Record<CommandServiceName, ClosingLog>> {
   const logs = await Promise.all(
-    auditedServices.map(async (service) => {
+    logged.map(async (service) => {
       const log = await openPostgresLog({
         database: databases[service],
         source: sourceOf(service),
@@ -188,13 +193,13 @@ async function openLogs(databases: World['databases']): Promise<Record<ShopServi
       return [service, log] as const;
     }),
   );
-  return Object.fromEntries(logs) as unknown as Record<ShopServiceName, ClosingLog>;
+  return Object.fromEntries(logs) as unknown as Record<CommandServiceName, ClosingLog>;
 }
 
 type ClosingLog = EventLog & { close(): void };
 
 /** As the audit keeps them after a round. */
-async function keepAnchors(databases: World['databases']): Promise<void> {
+async function keepAnchors(databases: World['databases'], log: EventLog): Promise<void> {
   const anchors = await Promise.all(
     auditedServices.map(async (service) => {
       const text = `select epoch, position, encode(hash, 'hex') as hash from log_head`;
@@ -202,17 +207,11 @@ async function keepAnchors(databases: World['databases']): Promise<void> {
       return { source: sourceOf(service), ...rows[0]! };
     }),
   );
-  const log = await openPostgresLog({
-    database: databases.audit,
-    source: sourceOf('audit'),
-    eventTypes: eventTypesOf.audit,
-  });
   await createCommandBus({ log }).execute({
     reads: [{ type: anchorsStream, id: anchorsId }],
     origin: { actor: 'audit', correlationId: anchorsId, causationId: anchorsId },
     run: (scope) => scope.record(anchorsStream, anchorsId, { type: 'AnchorsTaken', data: { at: scope.now, anchors } }),
   });
-  log.close();
 }
 
 const untilShown = (databases: World['databases']): Promise<true> =>

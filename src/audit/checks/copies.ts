@@ -4,10 +4,11 @@
  */
 import { entityOf } from '#cqrs/event-log.ts';
 import { orderingCorrections } from '#services/ordering/service.ts';
-import type { Check, Finding, Piece, Walk } from '../check.ts';
+import type { Check, Finding, Walk } from '../check.ts';
 import { originOf } from '../corrections.ts';
-import { inSnapshot, passedBy, readEvents, typeOf, type WalkParts } from '../evidence.ts';
+import { inSnapshot, passedBy, readFacts, type WalkParts } from '../evidence.ts';
 import { idIn, noLongerWrong } from '../repairs.ts';
+import { byCatalogue } from './by-catalogue.ts';
 
 const copyCheck: Check = {
   name: 'copy-is-catalogue',
@@ -18,8 +19,6 @@ const copyCheck: Check = {
   policy: 'ask',
 };
 
-const productsPerPieceMax = 500;
-
 type Offered = { readonly name: string; readonly price: { readonly amount: number; readonly currency: string } };
 
 /** What the catalogue says of a product, as ordering would offer it; undefined: it does not have it. */
@@ -28,9 +27,8 @@ async function cataloguedOf(
   skus: readonly string[],
   upTo: number,
 ): Promise<ReadonlyMap<string, Offered>> {
-  const events = await readEvents(
+  const events = await readFacts(
     parts.databases.catalog,
-    parts,
     'catalog',
     'stream = any($1) and position <= $2 order by position',
     [skus.map((sku) => `product-${sku}`), upTo],
@@ -48,11 +46,10 @@ export function copiesWalk(parts: WalkParts): Walk {
   const { databases, sourceOf } = parts;
 
   async function lookAtProducts(skus: readonly string[]): Promise<Finding[]> {
-    if (skus.length === 0) return [];
     const [ordering, inventory] = await Promise.all([
       inSnapshot(databases.ordering, async (sql) => ({
         passed: await passedBy(sql, 'ordering-of-catalog'),
-        offers: await readEvents(sql, parts, 'ordering', 'stream = any($1) order by stream, version', [
+        offers: await readFacts(sql, 'ordering', 'stream = any($1) order by stream, version', [
           skus.map((sku) => `offer-${sku}`),
         ]),
       })),
@@ -108,46 +105,11 @@ export function copiesWalk(parts: WalkParts): Walk {
     name: 'copies',
     checks: [copyCheck],
 
-    async size() {
-      const [row] = await databases.catalog.query<{ size: number }>(
-        'audit size of streams',
-        `select greatest(reltuples, 0)::bigint as size from pg_class where oid = 'streams'::regclass`,
-      );
-      return row?.size ?? 0;
-    },
-
-    async look(after, entitiesMax): Promise<Piece> {
-      const [way, place] =
-        after === null ? (['catalog', ''] as const) : (JSON.parse(after) as ['catalog' | 'ordering', string]);
-      const max = Math.min(entitiesMax, productsPerPieceMax);
-      if (way === 'catalog') {
-        const rows = await databases.catalog.query<{ stream: string }>(
-          'audit streams after',
-          'select stream from streams where stream > $1 order by stream limit $2',
-          [place, max],
-        );
-        const skus = rows.flatMap(({ stream }) => (typeOf(stream) === 'product' ? [entityOf(stream)] : []));
-        const next = rows.length < max ? ['ordering', ''] : ['catalog', rows.at(-1)!.stream];
-        return { looked: rows.length, findings: await lookAtProducts(skus), next: JSON.stringify(next) };
-      }
-      // What ordering offers and the catalogue does not have.
-      const rows = await databases.ordering.query<{ sku: string }>(
-        'audit offers after',
-        'select sku from products where sku > $1 order by sku limit $2',
-        [place, max],
-      );
-      const unknown = await databases.catalog.query<{ sku: string }>(
-        'audit offers that are not there',
-        `select sku from unnest($1::text[]) as n (sku) where not exists (select from events where stream = 'product-' || sku)`,
-        [rows.map(({ sku }) => sku)],
-      );
-      const last = rows.at(-1);
-      return {
-        looked: 0,
-        findings: await lookAtProducts(unknown.map(({ sku }) => sku)),
-        next: last === undefined ? null : JSON.stringify(['ordering', last.sku]),
-      };
-    },
+    ...byCatalogue({
+      catalog: databases.catalog,
+      others: { database: databases.ordering, table: 'products' },
+      lookAtProducts,
+    }),
 
     lookAt: (entity) => lookAtProducts([idIn(entity)]),
 

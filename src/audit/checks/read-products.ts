@@ -8,10 +8,11 @@ import type { Projection } from '#cqrs/projection.ts';
 import type { Row } from '#cqrs/read-store.ts';
 import { readRows } from '#cqrs/table-rows.ts';
 import type { Sql } from '#platform/postgres.ts';
-import type { Check, Finding, Piece, Walk } from '../check.ts';
-import { headOf, inSnapshot, readEvents, typeOf, type WalkParts } from '../evidence.ts';
+import type { Check, Finding, Walk } from '../check.ts';
+import { headOf, inSnapshot, readEvents, type WalkParts } from '../evidence.ts';
 import { rowRepair } from '../repairs.ts';
 import { differingRows } from '../rows.ts';
+import { byCatalogue } from './by-catalogue.ts';
 import { findingOf, readShown, type Shown, wasReplaced } from './read-rows.ts';
 import { projectedRows } from './read-sums.ts';
 
@@ -24,8 +25,6 @@ const productCheck: Check = {
   policy: 'automatic',
 };
 
-const productsPerSnapshotMax = 500;
-const namesPerPieceMax = 5_000;
 /** A row that is further behind inventory is compared another time. */
 const eventsBehindMax = 5_000;
 
@@ -152,12 +151,10 @@ export function productRows(parts: WalkParts, projections: readonly Projection[]
 
 const nothing: Stock = { on_hand: 0, reserved: 0, stock_version: 0 };
 
-/** Goes over the products of the catalogue, then over rows that it does not have. */
 export function readProductsWalk(parts: WalkParts, products: ProductRows): Walk {
   const { databases } = parts;
 
   async function lookAtProducts(skus: readonly string[]): Promise<readonly Finding[]> {
-    if (skus.length === 0) return [];
     const { shown, findings } = await inSnapshot(databases.queries, (sql) => products.compare(sql, skus));
     return findings.length > 0 && (await wasReplaced(parts, shown)) ? [] : findings;
   }
@@ -166,45 +163,11 @@ export function readProductsWalk(parts: WalkParts, products: ProductRows): Walk 
     name: 'read-products',
     checks: [productCheck],
 
-    async size() {
-      const [row] = await databases.catalog.query<{ size: number }>(
-        'audit size of streams',
-        `select greatest(reltuples, 0)::bigint as size from pg_class where oid = 'streams'::regclass`,
-      );
-      return row?.size ?? 0;
-    },
-
-    async look(after, entitiesMax): Promise<Piece> {
-      const [way, place] = after === null ? (['listed', ''] as const) : (JSON.parse(after) as [string, string]);
-      if (way === 'listed') {
-        const max = Math.min(entitiesMax, productsPerSnapshotMax);
-        const rows = await databases.catalog.query<{ stream: string }>(
-          'audit streams after',
-          'select stream from streams where stream > $1 order by stream limit $2',
-          [place, max],
-        );
-        const skus = rows.flatMap(({ stream }) => (typeOf(stream) === 'product' ? [entityOf(stream)] : []));
-        const next = rows.length < max ? ['shown', ''] : ['listed', rows.at(-1)!.stream];
-        return { looked: rows.length, findings: await lookAtProducts(skus), next: JSON.stringify(next) };
-      }
-      const rows = await databases.queries.query<{ sku: string }>(
-        'audit products after',
-        'select sku from products where sku > $1 order by sku limit $2',
-        [place, namesPerPieceMax],
-      );
-      const unknown = await databases.catalog.query<{ sku: string }>(
-        'audit products that are not there',
-        `select sku from unnest($1::text[]) as n (sku) where not exists (select from streams where stream = 'product-' || sku)`,
-        [rows.map(({ sku }) => sku)],
-      );
-      const findings: Finding[] = [];
-      for (let from = 0; from < unknown.length; from += productsPerSnapshotMax)
-        findings.push(
-          ...(await lookAtProducts(unknown.slice(from, from + productsPerSnapshotMax).map(({ sku }) => sku))),
-        );
-      const last = rows.at(-1);
-      return { looked: 0, findings, next: last === undefined ? null : JSON.stringify(['shown', last.sku]) };
-    },
+    ...byCatalogue({
+      catalog: databases.catalog,
+      others: { database: databases.queries, table: products.table.name },
+      lookAtProducts,
+    }),
 
     lookAt(entity) {
       return lookAtProducts([skuIn(entity)]);

@@ -8,7 +8,7 @@ import { entityOf, type RecordedEvent } from '#cqrs/event-log.ts';
 import { type MemoryReadStore, memoryReadStore } from '#cqrs/memory-read-store.ts';
 import type { Projection } from '#cqrs/projection.ts';
 import type { ReadTable, Row, Rows } from '#cqrs/read-store.ts';
-import { readRows } from '#cqrs/table-rows.ts';
+import { readRows, readText } from '#cqrs/table-rows.ts';
 import type { Sql } from '#platform/postgres.ts';
 import type { Check, Finding, Piece, Walk } from '../check.ts';
 import { inSnapshot, readEvents, typeOf, type WalkParts } from '../evidence.ts';
@@ -25,13 +25,13 @@ const readRowCheck: Check = {
   policy: 'automatic',
 };
 
-/** The streams of some orders, by service, as SQL says it with their ids as $1. */
-const streamsOfOrders: Readonly<Partial<Record<CommandServiceName, string>>> = {
-  ordering: `stream in (select 'order-' || id from unnest($1::text[]) id)`,
-  inventory: `stream in (select 'reservation-' || id from unnest($1::text[]) id)`,
-  payments: `stream in (select 'payment-' || id from unnest($1::text[]) id)`,
-  audit: `stream in (select 'divergence-' || id from divergences where order_id = any($1::text[]))`,
+/** The type of the one stream that a service keeps of an order. By name PostgreSQL finds them for half of a join's work. */
+const streamOfOrder: Readonly<Partial<Record<CommandServiceName, string>>> = {
+  ordering: 'order',
+  inventory: 'reservation',
+  payments: 'payment',
 };
+const divergencesOfOrders = `select 'divergence-' || id from divergences where order_id = any($1)`;
 const ordersPerSnapshotMax = 500;
 /** Names of rows only. */
 const namesPerPieceMax = 5_000;
@@ -53,20 +53,25 @@ export function orderRows(parts: WalkParts, projections: readonly Projection[]) 
   const tables = folding.flatMap((projection) => projection.tables);
   const services = [...new Set(folding.flatMap((projection) => projection.services))] as CommandServiceName[];
 
-  /** Of these orders: their rows, as `sql` shows them, and the events that these are made of. */
-  async function read(sql: Sql, orderIds: readonly string[]): Promise<Evidence> {
-    const [shown, ...found] = await Promise.all([
+  /** Of these orders: what `read` reads of their rows in each table, as `sql` shows them, and the events that these are made of. */
+  async function readWith<T>(
+    sql: Sql,
+    orderIds: readonly string[],
+    read: (sql: Sql, table: ReadTable, where: string, values: readonly unknown[]) => Promise<T>,
+  ): Promise<Evidence & { readonly found: readonly T[] }> {
+    const [shown, found] = await Promise.all([
       readShown(sql),
-      ...tables.map((table) => readRows(sql, table, 'order_id = any($1)', [orderIds])),
+      Promise.all(tables.map((table) => read(sql, table, 'order_id = any($1)', [orderIds]))),
     ]);
     const events = new Map(
       await Promise.all(services.map(async (service) => [service, await eventsOf(service, shown, orderIds)] as const)),
     );
-    return { orderIds, shown, found, events };
+    return { shown, found, events };
   }
 
   /** The rows as they are, and as they should be. */
-  async function project({ orderIds, shown, found, events }: Evidence): Promise<Compared> {
+  async function compare(sql: Sql, orderIds: readonly string[]): Promise<Compared> {
+    const { shown, found, events } = await readWith(sql, orderIds, readRows);
     const { store, leftOut } = await projected(shown, events, orderIds);
     return {
       shown,
@@ -79,8 +84,9 @@ export function orderRows(parts: WalkParts, projections: readonly Projection[]) 
     };
   }
 
-  /** Nearly always: then nobody needs to know what the rows should be. */
-  async function isSound({ shown, found, events }: Evidence): Promise<boolean> {
+  /** Nearly always: then nobody needs to know what the rows are and should be. */
+  async function isSound(sql: Sql, orderIds: readonly string[]): Promise<boolean> {
+    const { shown, found, events } = await readWith(sql, orderIds, readText);
     const plain = plainRows();
     try {
       await fold(plain.rows, shown, events);
@@ -97,12 +103,13 @@ export function orderRows(parts: WalkParts, projections: readonly Projection[]) 
   ): Promise<RecordedEvent[]> {
     const source = sourceOf(service);
     const reached = folding.map(({ name }) => checkpoints.get(`${name}-of-${source}`) ?? 0);
+    const type = streamOfOrder[service];
     const events = await readEvents(
       databases[service],
       parts,
       service,
-      `${streamsOfOrders[service]} and position <= $2 order by position`,
-      [orderIds, Math.max(...reached)],
+      `stream ${type === undefined ? `in (${divergencesOfOrders})` : '= any($1)'} and position <= $2 order by position`,
+      [type === undefined ? orderIds : orderIds.map((id) => `${type}-${id}`), Math.max(...reached)],
     );
     const skipped = passed.get(source);
     return skipped === undefined ? events : events.filter(({ position }) => !skipped.has(position));
@@ -158,31 +165,25 @@ export function orderRows(parts: WalkParts, projections: readonly Projection[]) 
     }
   }
 
-  const compare = async (sql: Sql, orderIds: readonly string[]): Promise<Compared> =>
-    project(await read(sql, orderIds));
-
-  /** What is not as it should be. */
+  /** What is not as it should be. `shown` is there with findings only. */
   async function differences(
     sql: Sql,
     orderIds: readonly string[],
-  ): Promise<{ readonly shown: Shown; readonly findings: readonly Finding[] }> {
-    const evidence = await read(sql, orderIds);
-    if (await isSound(evidence)) return { shown: evidence.shown, findings: [] };
-    const { rows } = await project(evidence);
+  ): Promise<{ readonly shown: Shown | null; readonly findings: readonly Finding[] }> {
+    if (await isSound(sql, orderIds)) return { shown: null, findings: [] };
+    const { shown, rows } = await compare(sql, orderIds);
     const findings = rows.flatMap(({ table, expected, found }) =>
       differingRows(table, expected, found).map((one) => findingOf(table, one, one.key[0])),
     );
-    return { shown: evidence.shown, findings };
+    return { shown, findings };
   }
 
   return { tables, compare, differences };
 }
 
-/** What was read of some orders; `found` by table. */
+/** What was read of some orders; beside it what was found, by table. */
 type Evidence = {
-  readonly orderIds: readonly string[];
   readonly shown: Shown;
-  readonly found: readonly (readonly Row[])[];
   readonly events: ReadonlyMap<CommandServiceName, readonly RecordedEvent[]>;
 };
 
@@ -253,7 +254,7 @@ export function readRowsWalk(parts: WalkParts, orders: OrderRows): Walk {
   async function lookAtOrders(orderIds: readonly string[]): Promise<readonly Finding[]> {
     if (orderIds.length === 0) return [];
     const { shown, findings } = await inSnapshot(databases.queries, (sql) => orders.differences(sql, orderIds));
-    return findings.length > 0 && (await wasReplaced(parts, shown)) ? [] : findings;
+    return shown !== null && findings.length > 0 && (await wasReplaced(parts, shown)) ? [] : findings;
   }
 
   async function lookAtOrdering(after: string, max: number): Promise<Piece> {

@@ -5,11 +5,11 @@
 import type { Audited } from '#contracts/service.ts';
 import type { InventoryEvent } from '#contracts/inventory.ts';
 import type { Pieces } from '#contracts/values.ts';
-import { entityOf, type RecordedEvent, slotOfStream, streamId } from '#cqrs/event-log.ts';
+import { entityOf, slotOfStream, streamId } from '#cqrs/event-log.ts';
 import { readRows } from '#cqrs/table-rows.ts';
 import type { Sql } from '#platform/postgres.ts';
 import type { Check, Finding, Piece, Walk } from '../check.ts';
-import { headOf, inSnapshot, readEvents, type WalkParts } from '../evidence.ts';
+import { type Fact, headOf, inSnapshot, readFacts, type WalkParts } from '../evidence.ts';
 import { stateRepair } from '../repairs.ts';
 import { inlineFindings, readStreams, type Shape, shapeOf, stateFinding } from './streams.ts';
 
@@ -51,7 +51,7 @@ export function stockWalk(parts: WalkParts, { streams, tables }: Audited): Walk 
     while (into.position < upTo) {
       const to = Math.min(upTo, into.position + eventsPerSnapshotMax);
       const where = 'position > $1 and position <= $2 order by position';
-      const events = await readEvents(sql, parts, 'inventory', where, [into.position, to]);
+      const events = await readFacts(sql, 'inventory', where, [into.position, to]);
       for (const event of events) findings.push(...moved(into, event, source));
       into.position = to;
     }
@@ -85,7 +85,7 @@ export function stockWalk(parts: WalkParts, { streams, tables }: Audited): Walk 
 
   const { repair } = stateRepair(parts, {
     placeOf: (entity) => ({ service: 'inventory', stream: streamId(type.name, skuOf(entity)!) }),
-    tables: { catalog: [], ordering: [], inventory: [inline], payments: [] },
+    tables: { catalog: [], ordering: [], inventory: [inline], payments: [], audit: [] },
     lookIn: (sql, entity) => lookIn(sql, skuOf(entity)!),
   });
 
@@ -176,7 +176,7 @@ type Pass = { position: number; readonly levels: Map<string, Level>; readonly he
 const newPass = (): Pass => ({ position: 0, levels: new Map(), held: new Map() });
 
 /** Takes `event` into `pass`, and tells what of it cannot be. */
-function moved({ levels, held }: Pass, event: RecordedEvent, source: string): Finding[] {
+function moved({ levels, held }: Pass, event: Fact, source: string): Finding[] {
   if (event.unreadable !== undefined) return [];
   const { type, data } = event as unknown as InventoryEvent;
   const wrong: string[] = [];

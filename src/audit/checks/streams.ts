@@ -2,18 +2,19 @@
  * I21: what a service stores beside its events is what they come to. Streams, events and tables are read in one
  * snapshot, in which they were written together: the comparison is exact whatever is written meanwhile.
  */
-import type { Audited, ShopServiceName } from '#contracts/service.ts';
+import type { Audited, CommandServiceName } from '#contracts/service.ts';
 import type { AnyStreamType } from '#cqrs/command-bus.ts';
-import { entityOf, type RecordedEvent, slotOfStream } from '#cqrs/event-log.ts';
+import { entityOf, eventId, slotOfStream } from '#cqrs/event-log.ts';
 import type { Row } from '#cqrs/read-store.ts';
 import { type InlineTable, readRows, utcTime } from '#cqrs/table-rows.ts';
 import type { Sql } from '#platform/postgres.ts';
 import { movedByOthers } from '#services/inventory/service.ts';
 import type { Check, Finding, Piece, Walk } from '../check.ts';
-import { auditedServices, inSnapshot, readEvents, typeOf, type WalkParts } from '../evidence.ts';
+import { auditedServices, type Fact, inSnapshot, readFacts, typeOf, type WalkParts } from '../evidence.ts';
 import { stateRepair } from '../repairs.ts';
 import { differingRows } from '../rows.ts';
 import { oddStep } from './arrows.ts';
+import { slotsCheck, versionFindings, versionsCheck } from './versions.ts';
 
 const stateCheck: Check = {
   name: 'state-is-fold',
@@ -38,6 +39,8 @@ const arrowCheck: Check = {
   policy: 'ask',
 };
 
+/** The audit records what it finds as the others record what happens. */
+const services = [...auditedServices, 'audit'] as const;
 const streamsPerSnapshotMax = 500;
 /** A piece ends before the stream that has no room any more; the first one is read whole. */
 const eventsPerSnapshotMax = 20_000;
@@ -51,11 +54,11 @@ export type Folded = {
   /** RFC 3339. */
   readonly dueAt: string | null;
   readonly state: unknown;
-  readonly events: readonly RecordedEvent[];
+  readonly events: readonly Fact[];
 };
 
 /** What the events of one stream come to; null: nobody can tell, because its log is damaged. */
-function foldStream(type: AnyStreamType, stream: string, events: readonly RecordedEvent[]): Folded | null {
+function foldStream(type: AnyStreamType, stream: string, events: readonly Fact[]): Folded | null {
   const id = entityOf(stream);
   let state: unknown = type.initial;
   try {
@@ -148,7 +151,7 @@ const orderOf = (stream: string): { readonly orderId?: string } =>
   /^(order|reservation|payment)-/.test(stream) ? { orderId: entityOf(stream) } : {};
 
 export function inlineFindings(
-  service: ShopServiceName,
+  service: CommandServiceName,
   { table, of }: InlineTable,
   expected: readonly Row[],
   found: readonly Row[],
@@ -171,24 +174,19 @@ export function inlineFindings(
 
 /** Where the walk has come to in one service; `way` -1: by its streams, else by the rows of that table. */
 type Place = { readonly way: number; readonly after: string };
-type Places = Readonly<Record<ShopServiceName, Place | null>>;
+type Places = Readonly<Record<CommandServiceName, Place | null>>;
 
 /** Goes over the streams of all services at once: while one is folded, the others are read. */
-export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServiceName, Audited>>): Walk {
+export function streamsWalk(parts: WalkParts, audited: Readonly<Record<CommandServiceName, Audited>>): Walk {
   const { databases, sourceOf } = parts;
-  const typesOf = new Map(
-    auditedServices.flatMap((service) => audited[service].streams.map((type) => [type.name, type])),
-  );
+  const typesOf = new Map(services.flatMap((service) => audited[service].streams.map((type) => [type.name, type])));
   const tablesOfAll = Object.fromEntries(
-    auditedServices.map((service) => [
-      service,
-      audited[service].tables.filter(({ of }) => !movedByOthers.includes(of)),
-    ]),
-  ) as unknown as Record<ShopServiceName, readonly InlineTable[]>;
-  const tablesOf = (service: ShopServiceName): readonly InlineTable[] => tablesOfAll[service];
+    services.map((service) => [service, audited[service].tables.filter(({ of }) => !movedByOthers.includes(of))]),
+  ) as unknown as Record<CommandServiceName, readonly InlineTable[]>;
+  const tablesOf = (service: CommandServiceName): readonly InlineTable[] => tablesOfAll[service];
   const placeOf = (entity: string): ReturnType<typeof streamOf> => streamOf(entity, parts, audited);
 
-  async function lookAtStreams(service: ShopServiceName, after: string, max: number): Promise<ServicePiece> {
+  async function lookAtStreams(service: CommandServiceName, after: string, max: number): Promise<ServicePiece> {
     return inSnapshot(databases[service], async (sql) => {
       const [bound] = await sql.query<{ stream: string }>(
         'audit bound of streams',
@@ -206,17 +204,14 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
   /** Of whole streams. `cutAfter`: the last one, when there were too many events. */
   async function eventsBetween(
     sql: Sql,
-    service: ShopServiceName,
+    service: CommandServiceName,
     after: string,
     upTo: string | null,
-  ): Promise<{ readonly events: readonly RecordedEvent[]; readonly cutAfter: string | null }> {
+  ): Promise<{ readonly events: readonly Fact[]; readonly cutAfter: string | null }> {
     const events =
       upTo === null
-        ? await readEvents(sql, parts, service, 'stream > $1 order by stream, version limit $2', [
-            after,
-            eventsPerSnapshotMax,
-          ])
-        : await readEvents(sql, parts, service, 'stream > $1 and stream <= $2 order by stream, version limit $3', [
+        ? await readFacts(sql, service, 'stream > $1 order by stream, version limit $2', [after, eventsPerSnapshotMax])
+        : await readFacts(sql, service, 'stream > $1 and stream <= $2 order by stream, version limit $3', [
             after,
             upTo,
             eventsPerSnapshotMax,
@@ -227,15 +222,15 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
     if (whole.length > 0) return { events: whole, cutAfter: whole.at(-1)!.stream };
     // One that has more of them than fit comes alone.
     return {
-      events: await readEvents(sql, parts, service, 'stream = $1 order by version', [last]),
+      events: await readFacts(sql, service, 'stream = $1 order by version', [last]),
       cutAfter: last,
     };
   }
 
   async function compare(
     sql: Sql,
-    service: ShopServiceName,
-    events: readonly RecordedEvent[],
+    service: CommandServiceName,
+    events: readonly Fact[],
     after: string,
     upTo: string | null,
   ): Promise<{ findings: Finding[]; looked: number }> {
@@ -247,8 +242,8 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
 
   async function compareStreams(
     sql: Sql,
-    service: ShopServiceName,
-    events: readonly RecordedEvent[],
+    service: CommandServiceName,
+    events: readonly Fact[],
     stored: readonly StoredStream[],
   ): Promise<{ findings: Finding[]; looked: number }> {
     const source = sourceOf(service);
@@ -256,11 +251,12 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
     const rows = new Map(stored.map((row) => [row.stream, row]));
     const findings: Finding[] = [];
     const sound: Folded[] = [];
-    const streams = [...new Set([...byStream.keys(), ...rows.keys()])].filter(
-      (name) => !movedByOthers.includes(typeOf(name)),
-    );
+    const streams = [...new Set([...byStream.keys(), ...rows.keys()])];
     for (const stream of streams) {
       const own = byStream.get(stream) ?? [];
+      const moved = movedByOthers.includes(typeOf(stream));
+      for (const one of versionFindings(source, stream, own, moved)) findings.push({ ...one, ...orderOf(stream) });
+      if (moved) continue;
       const type = typesOf.get(typeOf(stream));
       const folded = type === undefined || own.length === 0 ? null : foldStream(type, stream, own);
       // What cannot be folded is found in the log.
@@ -290,11 +286,11 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
     return { findings, looked: streams.length };
   }
 
-  const firstTable = (service: ShopServiceName): Place | null =>
+  const firstTable = (service: CommandServiceName): Place | null =>
     tablesOf(service).length > 0 ? { way: 0, after: '' } : null;
 
   /** Rows of the n-th table whose stream is not there. */
-  async function lookAtRows(service: ShopServiceName, n: number, after: string): Promise<ServicePiece> {
+  async function lookAtRows(service: CommandServiceName, n: number, after: string): Promise<ServicePiece> {
     const inline = tablesOf(service)[n]!;
     const { table, of } = inline;
     const key = table.key[0]!;
@@ -322,7 +318,7 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
   async function lookIn(sql: Sql, entity: string): Promise<Finding[]> {
     const { service, stream } = placeOf(entity);
     const [events, stored] = await Promise.all([
-      readEvents(sql, parts, service, 'stream = $1 order by version', [stream]),
+      readFacts(sql, service, 'stream = $1 order by version', [stream]),
       readStreams(sql, 'stream = $1', [stream]),
     ]);
     const { findings } = await compareStreams(sql, service, events, stored);
@@ -336,11 +332,11 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
 
   return {
     name: 'streams',
-    checks: [stateCheck, inlineTableCheck, arrowCheck],
+    checks: [stateCheck, inlineTableCheck, arrowCheck, versionsCheck, slotsCheck],
 
     async size() {
       const sizes = await Promise.all(
-        auditedServices.map((service) =>
+        services.map((service) =>
           databases[service].query<{ size: number }>(
             'audit size of streams',
             `select greatest(reltuples, 0)::bigint as size from pg_class where oid = 'streams'::regclass`,
@@ -351,9 +347,9 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
     },
 
     async look(after, entitiesMax): Promise<Piece> {
-      const places = after === null ? everywhere : (JSON.parse(after) as Places);
-      const open = auditedServices.filter((service) => places[service] !== null);
-      const max = Math.max(1, Math.min(streamsPerSnapshotMax, Math.floor(entitiesMax / Math.max(1, open.length))));
+      const places = after === null ? everywhere : { ...everywhere, ...(JSON.parse(after) as Partial<Places>) };
+      const open = services.filter((service) => places[service] !== null);
+      const max = Math.min(streamsPerSnapshotMax, entitiesMax);
       const pieces = await Promise.all(
         open.map(async (service) => {
           const { way, after: from } = places[service]!;
@@ -372,7 +368,15 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
     },
 
     async lookAt(entity) {
-      return inSnapshot(databases[placeOf(entity).service], (sql) => lookIn(sql, entity));
+      const [source, position] = entity.split('@');
+      const service = services.find((one) => position !== undefined && sourceOf(one) === source);
+      if (service === undefined) return inSnapshot(databases[placeOf(entity).service], (sql) => lookIn(sql, entity));
+      return inSnapshot(databases[service], async (sql) => {
+        const rows = await sql.query<{ stream: string }>('stream at', 'select stream from events where position = $1', [
+          position,
+        ]);
+        return rows[0] === undefined ? [] : lookIn(sql, `${source}/${rows[0].stream}`);
+      });
     },
 
     ...stateRepair(parts, { placeOf, tables: tablesOfAll, lookIn }),
@@ -395,7 +399,7 @@ export function streamsWalk(parts: WalkParts, audited: Readonly<Record<ShopServi
 
 type ServicePiece = { readonly findings: readonly Finding[]; readonly looked: number; readonly next: Place | null };
 
-const everywhere = Object.fromEntries(auditedServices.map((service) => [service, { way: -1, after: '' }])) as Places;
+const everywhere = Object.fromEntries(services.map((service) => [service, { way: -1, after: '' }])) as Places;
 
 const rowsOf = (inline: InlineTable, { stream, version, state, events }: Folded): readonly Row[] =>
   inline.rowsOf({ id: entityOf(stream), version, state: state as never, events });
@@ -405,7 +409,7 @@ export const shapeOf = ({ version, slot, dueAt, state }: Shape): Shape => ({ ver
 function oddFinding(
   source: string,
   stream: string,
-  { event, after }: NonNullable<ReturnType<typeof oddStep<RecordedEvent>>>,
+  { event, after }: NonNullable<ReturnType<typeof oddStep<Fact>>>,
 ): Finding {
   return {
     check: arrowCheck.name,
@@ -413,7 +417,7 @@ function oddFinding(
     ...orderOf(stream),
     says: `${event.type} of ${stream} comes after ${after}, which cannot be.`,
     expected: `what may come after ${after}`,
-    found: event.id,
+    found: eventId(source, event.position),
     repairs: [],
   };
 }
@@ -422,10 +426,10 @@ function oddFinding(
 function streamOf(
   entity: string,
   { sourceOf }: Pick<WalkParts, 'sourceOf'>,
-  audited: Readonly<Record<ShopServiceName, Audited>>,
-): { readonly service: ShopServiceName; readonly stream: string } {
+  audited: Readonly<Record<CommandServiceName, Audited>>,
+): { readonly service: CommandServiceName; readonly stream: string } {
   const [owner = '', name = '', key = ''] = entity.split('/');
-  for (const service of auditedServices) {
+  for (const service of services) {
     if (owner === sourceOf(service)) return { service, stream: name };
     const inline = audited[service].tables.find(({ table }) => owner === service && table.name === name);
     if (inline !== undefined) return { service, stream: `${inline.of}-${key}` };

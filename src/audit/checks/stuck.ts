@@ -154,12 +154,16 @@ export function stuckWalk(given: WalkParts, projections: readonly Projection[]):
     });
   }
 
+  let waitedMs = 0;
+
   async function standingConsumers(): Promise<Finding[]> {
     const first = await behind();
     const until = ports.elapsed() + standStillMs;
     let standing = first;
     while (standing.length > 0 && ports.elapsed() < until) {
+      const beganMs = ports.elapsed();
       await sleep(ports, lookEveryMs);
+      waitedMs += ports.elapsed() - beganMs;
       const now = await behind();
       standing = standing.filter((one) =>
         now.some(({ consumer, position }) => consumer === one.consumer && position === one.position),
@@ -208,6 +212,7 @@ export function stuckWalk(given: WalkParts, projections: readonly Projection[]):
     name: 'stuck',
     checks: [orderCheck, timerCheck, paymentCheck, consumerCheck, keyCheck],
     size: async () => parts.length,
+    waitedMs: () => waitedMs,
 
     async look(after) {
       const at = after === null ? 0 : parts.indexOf(after as Part);

@@ -2,17 +2,14 @@
  * Rebuilds of read models run in a process of their own, which lets all others go first: answering and projecting
  * go on beside it as before.
  */
-import { fork } from 'node:child_process';
-import { once } from 'node:events';
 import { publishedEvents } from '#contracts/event-types.ts';
 import type { CommandServiceName } from '#contracts/service.ts';
 import { EngineError, type EngineErrorCode } from '#cqrs/errors.ts';
 import { createEventTypes } from '#cqrs/event-types.ts';
 import { postgresLogReader } from '#cqrs/postgres-log.ts';
 import { besideOptions, rebuild, type RebuildProgress, type RebuildReport } from '#cqrs/rebuild.ts';
-import { stepBack } from '#platform/background.ts';
+import { inBackgroundProcess, workForParent } from '#platform/background-process.ts';
 import { openDatabase } from '#platform/postgres.ts';
-import { dieWithParent } from '#platform/supervised-process.ts';
 import { createReadModels } from './service.ts';
 
 export type RebuildOrder = {
@@ -37,42 +34,25 @@ const logConnectionsMax = 2;
 const besideConnectionsMax = 3;
 
 /** Resolves to the report. Rejects with what stood in the way, or when `signal` ends it. */
-export async function rebuildInProcess(
+export function rebuildInProcess(
   order: RebuildOrder,
   onProgress: (progress: RebuildProgress) => void,
   signal: AbortSignal,
 ): Promise<RebuildReport> {
-  signal.throwIfAborted();
-  const child = fork(import.meta.filename, [], {
-    execArgv: [],
-    // A session of its own: Ctrl-C in the terminal reaches this process only, which says when to stop.
-    detached: true,
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  return inBackgroundProcess<RebuildOrder, Message, RebuildReport>({
+    name: 'the rebuild',
+    script: import.meta.filename,
+    signal,
+    begun: (tell) => tell(order),
+    heard(message) {
+      if ('report' in message) return { result: message.report };
+      if ('progress' in message) {
+        onProgress(message.progress);
+        return undefined;
+      }
+      throw message.code === undefined ? new Error(message.failed) : new EngineError(message.code, message.failed);
+    },
   });
-  const { promise, resolve, reject } = Promise.withResolvers<RebuildReport>();
-  child.on('message', (message: Message) => {
-    if ('progress' in message) onProgress(message.progress);
-    else if ('report' in message) resolve(message.report);
-    else if (message.code !== undefined) reject(new EngineError(message.code, message.failed));
-    else reject(new Error(message.failed));
-  });
-  child.on('error', reject);
-  child.on('exit', (code, how) =>
-    reject(new Error(`the process of the rebuild has ended with ${how ?? `code ${code}`}`)),
-  );
-  const end = (): void => reject(new Error('the rebuild was stopped'));
-  signal.addEventListener('abort', end, { once: true });
-  try {
-    if (child.pid !== undefined) stepBack(child.pid);
-    child.send(order);
-    return await promise;
-  } finally {
-    signal.removeEventListener('abort', end);
-    if (child.exitCode === null && child.signalCode === null && child.pid !== undefined) {
-      child.kill('SIGKILL');
-      await once(child, 'exit');
-    }
-  }
 }
 
 async function work(order: RebuildOrder, tell: (message: Message) => void): Promise<void> {
@@ -111,7 +91,5 @@ async function work(order: RebuildOrder, tell: (message: Message) => void): Prom
   }
 }
 
-if (process.argv[1] === import.meta.filename) {
-  dieWithParent(() => process.exit());
-  process.once('message', (order) => void work(order as RebuildOrder, (message) => process.send!(message)));
-}
+if (process.argv[1] === import.meta.filename)
+  workForParent<RebuildOrder, Message>((tell) => (order) => void work(order, tell));
