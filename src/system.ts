@@ -13,9 +13,11 @@ import { type Feed, localFeed, remoteFeed } from '#cqrs/feed.ts';
 import { checkpointSchemaFolder, forgetKeys, openPostgresLog, postgresLogReader } from '#cqrs/postgres-log.ts';
 import { postgresReadStore, readStoreOptions } from '#cqrs/postgres-read-store.ts';
 import { startProjections } from '#cqrs/projections.ts';
+import { watchLag } from '#cqrs/lag.ts';
 import { reachAll } from '#cqrs/progress.ts';
 import type { ReadStore } from '#cqrs/read-store.ts';
 import { createLiveStreams } from '#gateway/live-streams.ts';
+import { createOverload } from '#gateway/overload.ts';
 import { createRequestFigures } from '#gateway/request-figures.ts';
 import { startGateway } from '#gateway/server.ts';
 import { createFreshness, type Freshness } from '#operations/freshness.ts';
@@ -172,6 +174,14 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
       waitingBytesMax: settings.liveWaitingKb * 1_024,
       logger,
     });
+    const shopBuses = [...buses].flatMap(([name, bus]) => (name === 'audit' ? [] : [bus]));
+    const shopConsumers = [...running.values()].flatMap(({ consumers }) => consumers);
+    const overload = createOverload({
+      ports: systemPorts,
+      waitMs: settings.waitMs,
+      commandWaitMs: () => Math.max(0, ...shopBuses.map((bus) => bus.waitedMs())),
+      behindMs: watchLag([...shopConsumers, ...readSide], systemPorts),
+    });
     const figures = createRequestFigures();
     const operating = startOperating({
       system: options,
@@ -200,6 +210,7 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
       queuedRequestsMax: requestsUnderWayMax,
       liveStreams,
       figures,
+      overload,
       readiness: () => operating.readiness(),
       metrics: () => operating.metrics(),
       logger,

@@ -11,6 +11,8 @@ import { EngineError } from '#cqrs/errors.ts';
 import type { CommandRequest, QueryRequest, Route } from '#contracts/routes.ts';
 import { Closed, ID_PATTERN } from '#contracts/values.ts';
 import { createLiveStreams } from './live-streams.ts';
+import { systemPorts } from '#platform/ports.ts';
+import { createOverload } from './overload.ts';
 import { createRequestFigures } from './request-figures.ts';
 import { type GatewayOptions, startGateway } from './server.ts';
 
@@ -231,6 +233,7 @@ export async function gatewayFor(t: TestContext, overrides: Partial<GatewayOptio
     logger: pino(sink),
     queuedRequestsMax: 100,
     figures: createRequestFigures(),
+    overload: createOverload({ ports: systemPorts, waitMs: 0, commandWaitMs: () => 0, behindMs: () => 0 }),
     liveStreams: createLiveStreams({
       streamsMax: 100,
       streamsPerCustomerMax: 10,

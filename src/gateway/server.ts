@@ -10,7 +10,7 @@ import { problems, type ProblemCode } from '#contracts/problems.ts';
 import type { Route } from '#contracts/routes.ts';
 import { type AccessOptions, openAccess } from './access.ts';
 import { type Admission, createAdmission } from './admission.ts';
-import { answerProblem, pathOf, PROBLEM_TYPE, problemBody } from './answers.ts';
+import { answerProblem, pathOf, PROBLEM_TYPE, problemBody, requestIdOf } from './answers.ts';
 import { commandHandler } from './commands.ts';
 import { type Consistency, createConsistency } from './consistency.ts';
 import { mountDocumentation } from './documentation.ts';
@@ -19,10 +19,12 @@ import { createIdempotencyKeys } from './idempotency-keys.ts';
 import { bodyBytesMax, takeJsonOnly } from './json-body.ts';
 import { createLimits } from './limits.ts';
 import type { LiveStreams } from './live-streams.ts';
+import type { Overload } from './overload.ts';
 import { mountProblemPages } from './problem-pages.ts';
 import { queryHandler } from './queries.ts';
 import type { RequestFigures } from './request-figures.ts';
 import { failureHandler } from './refusals.ts';
+import { shedRequests } from './shedding.ts';
 import { compileSchema } from './schema-compiler.ts';
 import { continueTrace } from './trace-context.ts';
 import { systemPorts } from '#platform/ports.ts';
@@ -44,6 +46,8 @@ export type GatewayOptions = {
   readonly queuedRequestsMax: number;
   readonly liveStreams: LiveStreams;
   readonly figures: RequestFigures;
+  /** Says when there are more requests than can be served. */
+  readonly overload: Overload;
   /** How long a request may take to arrive. */
   readonly requestTimeoutMs?: number;
   /** How long `stop` waits for requests under way. */
@@ -70,6 +74,7 @@ const closeIdleEveryMs = 50;
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { routes, logger, figures } = options;
   const app = createServer(options.requestTimeoutMs ?? 30_000, failureHandler(logger));
+  shedRequests(app.server, { overload: options.overload, figures, ports: systemPorts });
   await app.register(rateLimit, { global: false });
   const limits = createLimits(app, {
     customer: options.customerRequestsPerMinute,
@@ -117,10 +122,7 @@ function createServer(requestTimeoutMs: number, answerFailure: ReturnType<typeof
     },
     // What is too long fails its schema, with an explanation; headerBytesMax bounds it.
     routerOptions: { maxParamLength: headerBytesMax },
-    genReqId: (raw) => {
-      const sent = raw.headers['x-request-id'];
-      return typeof sent === 'string' && REQUEST_ID.test(sent) ? sent : systemPorts.newId();
-    },
+    genReqId: requestIdOf,
     frameworkErrors: answerFailure,
     clientErrorHandler: answerClientError,
   });
@@ -134,8 +136,6 @@ function createServer(requestTimeoutMs: number, answerFailure: ReturnType<typeof
   takeJsonOnly(app);
   return app;
 }
-
-const REQUEST_ID = /^[\w.:~@+/=-]{1,128}$/;
 
 const noQuery = Closed({});
 
@@ -152,7 +152,7 @@ function mountRoutes(app: FastifyInstance, routes: readonly Route[], before: Bef
   for (const route of routes) {
     const { method, url, params } = route;
     const given = params === undefined ? {} : { params };
-    const admit = admission.admit(route.audience, figures.timesOf(method, url));
+    const admit = admission.admit(route, figures.timesOf(method, url));
     if ('open' in route) {
       const schema = { ...given, querystring: route.query };
       const handler = liveStreams.handler(route, consistency);

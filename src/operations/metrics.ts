@@ -18,6 +18,7 @@ export type MetricsOptions = {
   readonly requests: {
     readonly underWay: number;
     readonly waiting: number;
+    readonly shed: Readonly<Record<string, { readonly reads: number; readonly commands: number }>>;
     answered(): readonly (Readonly<Record<'method' | 'route' | 'status', string>> & {
       readonly durations: Durations;
     })[];
@@ -67,6 +68,15 @@ export function createMetrics(options: MetricsOptions): { text(): Promise<string
   );
   gauge('twofold_http_requests_waiting', 'Requests that wait for what their Consistency-Token names', [], (made) =>
     made.set(requests.waiting),
+  );
+  gauge(
+    'twofold_http_requests_shed_total',
+    'Requests turned away since the start, by the line that was too long for them',
+    ['line', 'kind'],
+    (made) => {
+      for (const [line, kinds] of Object.entries(requests.shed))
+        for (const [kind, count] of Object.entries(kinds)) made.set({ line, kind }, count);
+    },
   );
   histogram(
     registry,

@@ -1,0 +1,84 @@
+/** Turning requests away when there are too many: before the framework sees them, as a problem like any other. */
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { problems } from '#contracts/problems.ts';
+import { type Ports } from '#platform/ports.ts';
+import { PROBLEM_TYPE, requestIdOf, securityHeaders } from './answers.ts';
+import type { Line, Overload } from './overload.ts';
+import type { RequestFigures } from './request-figures.ts';
+import { continueTrace } from './trace-context.ts';
+
+/**
+ * Puts itself before whoever answers the requests of `server`, and answers those itself for which there is no room.
+ * Those who look after the house are always let in.
+ */
+export function shedRequests(
+  server: Server,
+  {
+    overload,
+    figures,
+    ports,
+  }: { readonly overload: Overload; readonly figures: RequestFigures; readonly ports: Ports },
+): void {
+  const [answer, ...more] = server.listeners('request') as ((
+    request: IncomingMessage,
+    response: ServerResponse,
+  ) => void)[];
+  if (answer === undefined || more.length > 0) throw new Error('a server has one who answers its requests');
+  server.removeAllListeners('request');
+  server.on('request', (request, response) => {
+    const isRead = request.method === 'GET' || request.method === 'HEAD';
+    const line = overload.tooLong(isRead);
+    if (line === null || isOfTheHouse(request.url!)) return answer(request, response);
+    figures.shed[line][isRead ? 'reads' : 'commands'] += 1;
+    turnAway(request, response, line, retryAfterSeconds(overload.sinceMs(), ports.random()));
+  });
+}
+
+/** Health and figures, and what operators decide. Whether the caller is one is seen to later. */
+export const isOfTheHouse = (url: string): boolean =>
+  url.startsWith('/v1/ops/') || url.startsWith('/livez') || url.startsWith('/readyz') || url.startsWith('/metrics');
+
+/** What takes long has no sooner end than it has had a beginning: so nobody comes too early, nor all at once. */
+function retryAfterSeconds(sinceMs: number, random: number): number {
+  const spread = Math.min(Math.max(sinceMs / 1_000, retrySpreadSecondsMin), retrySpreadSecondsMax);
+  return 1 + Math.floor(random * spread);
+}
+
+const retrySpreadSecondsMin = 2;
+const retrySpreadSecondsMax = 30;
+
+const details: Readonly<Record<Line, string>> = {
+  turn: 'Too many requests have come at once.',
+  commands: 'Too many commands are waiting already.',
+  consumers: 'What follows from earlier commands has not been done yet.',
+};
+
+/** What does not differ, ready: a problem that is turned away costs its request's share of the line, and no more. */
+const { status, title } = problems.overloaded;
+const bodyBegins = Object.fromEntries(
+  Object.entries(details).map(([line, detail]) => {
+    const begin = JSON.stringify({ type: '/problems/overloaded', title, status, detail, code: 'overloaded' });
+    return [line, `${begin.slice(0, -1)},"instance":`];
+  }),
+) as Readonly<Record<Line, string>>;
+
+function turnAway(request: IncomingMessage, response: ServerResponse, line: Line, seconds: number): void {
+  const url = request.url!;
+  const mark = url.indexOf('?');
+  const { traceId } = continueTrace(request.headers['traceparent']);
+  const body = `${bodyBegins[line]}${JSON.stringify(mark < 0 ? url : url.slice(0, mark))},"traceId":"${traceId}"}`;
+  response.writeHead(status, [
+    'Cache-Control',
+    'no-store',
+    'Retry-After',
+    String(seconds),
+    'Content-Type',
+    PROBLEM_TYPE,
+    'Content-Length',
+    String(Buffer.byteLength(body)),
+    'X-Request-Id',
+    requestIdOf(request),
+    ...securityHeaders,
+  ]);
+  response.end(body);
+}
