@@ -8,14 +8,16 @@ export type RouteTimes = {
   record(status: number, sinceMs: number): void;
 };
 
-/** Requests that were turned away for want of room, by what was too long for them. */
-export type Shed = Readonly<Record<Line, { reads: number; commands: number }>>;
+/** Requests that were turned away for want of room, by what was too long for them; `bodies`: all of those under way together. */
+export type Shed = Readonly<Record<Line | 'bodies', { reads: number; commands: number }>>;
 
 export type RequestFigures = {
   /** Requests that are not answered yet, live streams included. */
   underWay: number;
   /** Those of them that wait for what their token names. */
   waiting: number;
+  /** Of the larger bodies that are under way, as announced. */
+  bodyBytes: number;
   readonly shed: Shed;
   timesOf(method: string, route: string): RouteTimes;
   /** `status`: such as `2xx`. Only what has been answered so far. */
@@ -34,7 +36,8 @@ export function createRequestFigures(): RequestFigures {
   return {
     underWay: 0,
     waiting: 0,
-    shed: Object.fromEntries(lines.map((line) => [line, { reads: 0, commands: 0 }])) as Shed,
+    bodyBytes: 0,
+    shed: Object.fromEntries([...lines, 'bodies'].map((line) => [line, { reads: 0, commands: 0 }])) as Shed,
     timesOf(method, route) {
       const byClass: (Durations | undefined)[] = classes.map(() => undefined);
       routes.push({ method, route, byClass });

@@ -44,6 +44,8 @@ export type GatewayOptions = {
   readonly logger: Logger;
   /** Requests under way at once; more are turned away. */
   readonly queuedRequestsMax: number;
+  /** Of the larger bodies of all requests under way. */
+  readonly bodyBytesUnderWayMax?: number;
   readonly liveStreams: LiveStreams;
   readonly figures: RequestFigures;
   /** Says when there are more requests than can be served. */
@@ -62,6 +64,8 @@ export type Gateway = {
 };
 
 const connectionsWaitingMax = 4_096;
+/** Further ones are closed as soon as they are taken. */
+const connectionsMax = 30_000;
 const consistencyWaitersMax = 10_000;
 const headerBytesMax = 16_384;
 /** A socket on which nothing moves, an answer under way included. */
@@ -74,7 +78,9 @@ const closeIdleEveryMs = 50;
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { routes, logger, figures } = options;
   const app = createServer(options.requestTimeoutMs ?? 30_000, failureHandler(logger));
-  shedRequests(app.server, { overload: options.overload, figures, ports: systemPorts });
+  app.server.maxConnections = connectionsMax;
+  const bodyBytesUnderWayMax = options.bodyBytesUnderWayMax ?? 256 * 1_048_576;
+  shedRequests(app.server, { overload: options.overload, figures, ports: systemPorts, bodyBytesUnderWayMax });
   await app.register(rateLimit, { global: false });
   const limits = createLimits(app, {
     customer: options.customerRequestsPerMinute,

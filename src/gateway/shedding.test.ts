@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { connect } from 'node:net';
 import { test } from 'node:test';
+import { until } from '../../tests/shop-client.ts';
 import { gatewayFor } from './gateway.fixture.ts';
 import type { Line, Overload } from './overload.ts';
 import { createRequestFigures } from './request-figures.ts';
@@ -77,5 +79,28 @@ test('those who were turned away are counted, by what was too long for them', as
     turn: { reads: 0, commands: 0 },
     commands: { reads: 0, commands: 0 },
     consumers: { reads: 2, commands: 1 },
+    bodies: { reads: 0, commands: 0 },
   });
+});
+
+test('large bodies that are on their way are bounded, all of them together', async (t) => {
+  const figures = createRequestFigures();
+  const { gateway, call } = await gatewayFor(t, { figures, bodyBytesUnderWayMax: 1_500_000 });
+  const { hostname, port } = new URL(gateway.address);
+  const slow = connect(Number(port), hostname);
+  t.after(() => slow.destroy());
+  slow.write(
+    'PUT /v1/things/a HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{',
+  );
+  await until('the first is on its way', async () => (figures.bodyBytes > 0 ? true : null));
+  const put = (bytes: number) => call('PUT', '/v1/things/b', {}, `{"name":"n"}${' '.repeat(bytes)}`);
+  const second = await put(600_000);
+  assert.deepEqual([second.status, second.json.code], [503, 'overloaded']);
+  assert.equal(second.json.detail, 'Too many large bodies are on their way already.');
+  assert.equal((await put(400_000)).status, 201, 'there is room for this one');
+  assert.equal((await put(100)).status, 200);
+  assert.equal(figures.shed.bodies.commands, 1);
+  slow.destroy();
+  await until('the first is gone', async () => (figures.bodyBytes === 0 ? true : null));
+  assert.equal((await put(600_000)).status, 200);
 });
