@@ -225,7 +225,7 @@ function isNormal(second: Second & { readonly freshnessP99: number | null }): bo
 function watchQueues(shop: { request(method: string, path: string): Promise<{ body: unknown }> }) {
   let highest: Record<string, number> = {};
   const pattern =
-    /^twofold_(?:(?:http_requests_(under_way|waiting))|(bus_queued_commands)\{service="(\w+)"\}|(consumer_lag_events)\{consumer="([^"]+)"[^}]*\}) (\d+)$/gm;
+    /^twofold_(?:(?:http_requests_(under_way|waiting|searching))|(bus_queued_commands)\{service="(\w+)"\}|(consumer_lag_events)\{consumer="([^"]+)"[^}]*\}) (\d+)$/gm;
   const timer = setInterval(() => {
     shop.request('GET', '/metrics').then(
       ({ body }) => {

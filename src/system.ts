@@ -19,6 +19,7 @@ import type { ReadStore } from '#cqrs/read-store.ts';
 import { createLiveStreams } from '#gateway/live-streams.ts';
 import { createOverload } from '#gateway/overload.ts';
 import { createRequestFigures } from '#gateway/request-figures.ts';
+import { createSearches } from '#gateway/searches.ts';
 import { startGateway } from '#gateway/server.ts';
 import { createFreshness, type Freshness } from '#operations/freshness.ts';
 import { assertDurable } from '#platform/embedded-postgres.ts';
@@ -84,6 +85,9 @@ const connectionsMax = 8;
 /** That of the audit, and those that only the audit asks. */
 const quietConnectionsMax = 4;
 const readConnectionsMax = 6;
+/** Fewer than there are connections: whoever reads one thing finds one free. */
+const searchesAtOnceMax = 4;
+const searchesWaitingMax = 1_000;
 /** Calls to the payment provider under way at once. */
 const providerCallsMax = 256;
 const forgetKeysEveryMs = 600_000;
@@ -211,6 +215,13 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
       liveStreams,
       figures,
       overload,
+      searches: createSearches({
+        ports: systemPorts,
+        atOnceMax: searchesAtOnceMax,
+        waitingMax: searchesWaitingMax,
+        waitMs: settings.waitMs,
+        figures,
+      }),
       readiness: () => operating.readiness(),
       metrics: () => operating.metrics(),
       logger,

@@ -14,6 +14,7 @@ import { createLiveStreams } from './live-streams.ts';
 import { systemPorts } from '#platform/ports.ts';
 import { createOverload } from './overload.ts';
 import { createRequestFigures } from './request-figures.ts';
+import { createSearches } from './searches.ts';
 import { type GatewayOptions, startGateway } from './server.ts';
 
 export const jwt = {
@@ -72,6 +73,7 @@ export class Things {
     this.#query(
       '/v1/things',
       {
+        searches: true,
         query: Closed({
           limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 100, default: 20 })),
           inStock: Type.Optional(Type.Boolean()),
@@ -221,6 +223,7 @@ export async function gatewayFor(t: TestContext, overrides: Partial<GatewayOptio
       done();
     },
   });
+  const figures = createRequestFigures();
   const gateway = await startGateway({
     routes: things.routes,
     host: '127.0.0.1',
@@ -232,7 +235,8 @@ export async function gatewayFor(t: TestContext, overrides: Partial<GatewayOptio
     metrics: async () => 'things_total 1\n',
     logger: pino(sink),
     queuedRequestsMax: 100,
-    figures: createRequestFigures(),
+    figures,
+    searches: createSearches({ ports: systemPorts, atOnceMax: 2, waitingMax: 2, waitMs: 0, figures }),
     overload: createOverload({ ports: systemPorts, waitMs: 0, commandWaitMs: () => 0, behindMs: () => 0 }),
     liveStreams: createLiveStreams({
       streamsMax: 100,

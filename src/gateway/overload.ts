@@ -2,11 +2,10 @@
  * Whether there is room for one more request: by how long it would wait, not by how many there are. It is asked before
  * anything else is done for a request, so saying no costs a few microseconds.
  *
- * A crowd that passes is served, however long it waits; a line that stands is kept short. That is the idea of CoDel
- * (Nichols and Jacobson, 2012): a line is too long once it has been longer than its target for as long as one has
- * patience, and everybody beyond the target is turned away until it has been short for a while.
+ * A crowd that passes is served, however long it waits; of a line that stands everybody beyond its target is turned away.
  */
 import type { Ports } from '#platform/ports.ts';
+import { standingLine } from './standing-line.ts';
 
 /**
  * What a request would wait for too long: for those that have come in the same turn of the event loop, for the
@@ -41,12 +40,11 @@ const commandPatienceMs = 500;
 /** An order waits for five consumers one after the other, and has to be final within 5 s. */
 const behindTarget = 10;
 const behindPatienceMs = 1_000;
-const calmMs = 1_000;
 
 export function createOverload({ ports, waitMs, commandWaitMs, behindMs }: OverloadOptions): Overload {
-  const turn = standing(turnPatienceMs);
-  const commands = standing(commandPatienceMs);
-  const consumers = standing(behindPatienceMs);
+  const turn = standingLine(turnPatienceMs);
+  const commands = standingLine(commandPatienceMs);
+  const consumers = standingLine(behindPatienceMs);
   let commandsWait = 0;
   let behind = 0;
   let isTurn = false;
@@ -89,32 +87,6 @@ export function createOverload({ ports, waitMs, commandWaitMs, behindMs }: Overl
     sinceMs() {
       const began = Math.min(turn.sinceMs, commands.sinceMs, consumers.sinceMs);
       return began === Infinity ? 0 : ports.elapsed() - began;
-    },
-  };
-}
-
-/** Tells a line that stands from a crowd that passes. */
-function standing(patienceMs: number) {
-  let longSinceMs = Infinity;
-  let longAtMs = -Infinity;
-  let standsSinceMs = Infinity;
-  return {
-    /** It is longer than its target, and has been since `sinceMs` at least; or it is not. */
-    note(isLong: boolean, sinceMs: number, nowMs: number): void {
-      if (isLong) {
-        longSinceMs = Math.min(longSinceMs, sinceMs);
-        longAtMs = nowMs;
-        if (nowMs - longSinceMs >= patienceMs) standsSinceMs = Math.min(standsSinceMs, nowMs);
-      } else {
-        longSinceMs = Infinity;
-        if (nowMs - longAtMs >= calmMs) standsSinceMs = Infinity;
-      }
-    },
-    get stands(): boolean {
-      return standsSinceMs < Infinity;
-    },
-    get sinceMs(): number {
-      return standsSinceMs;
     },
   };
 }

@@ -24,6 +24,7 @@ import { mountProblemPages } from './problem-pages.ts';
 import { queryHandler } from './queries.ts';
 import type { RequestFigures } from './request-figures.ts';
 import { failureHandler } from './refusals.ts';
+import type { Searches } from './searches.ts';
 import { shedRequests } from './shedding.ts';
 import { compileSchema } from './schema-compiler.ts';
 import { continueTrace } from './trace-context.ts';
@@ -50,6 +51,7 @@ export type GatewayOptions = {
   readonly figures: RequestFigures;
   /** Says when there are more requests than can be served. */
   readonly overload: Overload;
+  readonly searches: Searches;
   /** How long a request may take to arrive. */
   readonly requestTimeoutMs?: number;
   /** How long `stop` waits for requests under way. */
@@ -90,7 +92,13 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const admission = createAdmission({ access, limits, figures, requestsMax: options.queuedRequestsMax });
   answerUnknownAddresses(app);
   const consistency = createConsistency({ waitersMax: consistencyWaitersMax, figures });
-  mountRoutes(app, routes, { admission, consistency, liveStreams: options.liveStreams, figures });
+  mountRoutes(app, routes, {
+    admission,
+    consistency,
+    liveStreams: options.liveStreams,
+    searches: options.searches,
+    figures,
+  });
   mountHealth(app, { admission, readiness: options.readiness, metrics: options.metrics });
   await app.register(async (pages: FastifyInstance) => {
     await pages.register(helmet, pageSecurity);
@@ -149,11 +157,12 @@ type Before = {
   readonly admission: Admission;
   readonly consistency: Consistency;
   readonly liveStreams: LiveStreams;
+  readonly searches: Searches;
   readonly figures: RequestFigures;
 };
 
 function mountRoutes(app: FastifyInstance, routes: readonly Route[], before: Before): void {
-  const { admission, consistency, liveStreams, figures } = before;
+  const { admission, consistency, liveStreams, searches, figures } = before;
   const keys = createIdempotencyKeys();
   for (const route of routes) {
     const { method, url, params } = route;
@@ -166,7 +175,7 @@ function mountRoutes(app: FastifyInstance, routes: readonly Route[], before: Bef
       app.route({ method, url, schema, onRequest: admit, handler, exposeHeadRoute: false });
     } else if (route.method === 'GET') {
       const schema = { ...given, querystring: route.query ?? noQuery };
-      app.route({ method, url, schema, onRequest: admit, handler: queryHandler(route, consistency) });
+      app.route({ method, url, schema, onRequest: admit, handler: queryHandler(route, consistency, searches) });
     } else {
       const schema = { ...given, querystring: noQuery, body: route.body };
       const handler = commandHandler(route, consistency, keys);

@@ -79,6 +79,7 @@ test('those who were turned away are counted, by what was too long for them', as
     turn: { reads: 0, commands: 0 },
     commands: { reads: 0, commands: 0 },
     consumers: { reads: 2, commands: 1 },
+    searches: { reads: 0, commands: 0 },
     bodies: { reads: 0, commands: 0 },
   });
 });

@@ -73,10 +73,12 @@ function retryAfterSeconds(sinceMs: number, random: number): number {
 const retrySpreadSecondsMin = 2;
 const retrySpreadSecondsMax = 30;
 
-const details: Readonly<Record<keyof Shed, string>> = {
+/** In words, what is too long. */
+export const details: Readonly<Record<keyof Shed, string>> = {
   turn: 'Too many requests have come at once.',
   commands: 'Too many commands are waiting already.',
   consumers: 'What follows from earlier commands has not been done yet.',
+  searches: 'Too many such reads are waiting for the database already.',
   bodies: 'Too many large bodies are on their way already.',
 };
 
