@@ -43,7 +43,7 @@ test('so many searches are under way at once, and the others follow in their ord
   begun[0]!.end();
   await setImmediate();
   for (const one of begun) one.end();
-  assert.deepEqual(await Promise.all(answers), [1, 2, 3, 4]);
+  assert.deepEqual(await Promise.all(answers.map((answer) => answer!)), [1, 2, 3, 4]);
   assert.equal(figures.searching, 0);
 });
 
