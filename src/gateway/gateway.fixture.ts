@@ -84,6 +84,7 @@ export class Things {
       async ({ query }) => ({ bytes: JSON.stringify(query) }),
     ),
     this.#query('/v1/secrets', { audience: 'operator' }, () => ({ bytes: '{}' })),
+    this.#query('/v1/ops/things', { audience: 'operator' }, () => ({ bytes: '{}' })),
     // Shows less than the read side has applied, unless it must not.
     this.#query('/v1/shared', {}, ({ underToken }) =>
       underToken === true ? { bytes: '{}' } : { bytes: '{}', shows: { 'things.0': 1 } },
