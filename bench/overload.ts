@@ -53,6 +53,7 @@ const warmUpSeconds = flags.smoke ? 1 : 8;
 const settlingSeconds = flags.smoke ? 1 : 2;
 const goodputLeastRatio = 0.8;
 const recoverySecondsMax = 30;
+const normalInARow = 3;
 
 /** One rate, for so long. */
 type Stretch = { readonly name: string; readonly requestsPerSecond: number; readonly seconds: number };
@@ -65,7 +66,7 @@ type Offered = Stretch & {
   readonly wrong: number;
   /** Milliseconds of those who were not turned away, and of those who were. */
   readonly p99: Readonly<Record<'reads' | 'place' | 'ends' | 'turned away', number>>;
-  /** Seconds from its beginning until everything was within its limits, and stayed so. */
+  /** Seconds from its beginning until everything was within its limits, for three of them in a row; Infinity: never. */
   readonly normalAfter: number;
   readonly processes: readonly ProcessRow[];
   readonly highest: Readonly<Record<string, number>>;
@@ -205,9 +206,16 @@ function whatCame(
     shed: perSecond(({ shed }) => shed),
     wrong: perSecond(({ errors }) => errors),
     p99: { reads: p99('reads'), place: p99('place'), ends: p99('ends'), 'turned away': p99('turned away') },
-    normalAfter: heard.findLastIndex((second) => !isNormal(second)) + 1,
+    normalAfter: normalAfter(heard.map(isNormal)),
     processes: rows(heard.reduce((sum, { answered }) => sum + answered, 0)),
   };
+}
+
+function normalAfter(normal: readonly boolean[]): number {
+  const at = normal.findIndex(
+    (_is, n) => n + normalInARow <= normal.length && normal.slice(n, n + normalInARow).every(Boolean),
+  );
+  return at < 0 ? Infinity : at;
 }
 
 function isNormal(second: Second & { readonly freshnessP99: number | null }): boolean {
