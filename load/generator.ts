@@ -3,7 +3,7 @@ import { SignJWT } from 'jose';
 import { hearFinalEvents } from './final-events.ts';
 import { Latencies, unansweredMs } from './latencies.ts';
 import type { Customer, FromGenerator, Plan, Second, ToGenerator, Totals } from './plan.ts';
-import { readMix, staffShare } from './profiles.ts';
+import { limits, readMix, type RequestKind, staffShare } from './profiles.ts';
 import { arrivals, randomOf } from './schedule.ts';
 import { createSessions, type Job } from './sessions.ts';
 import { createTraffic, readKindAt, type User } from './traffic.ts';
@@ -31,7 +31,7 @@ async function prepare(plan: Plan): Promise<void> {
   const [all, second] = [new Latencies(), new Latencies()];
   const counts = { offered: counter(), answered: counter(), errors: counter(), retries: counter() };
   let ordersPlaced = 0;
-  const thisSecond = { offered: 0, answered: 0, errors: 0, retries: 0 };
+  const thisSecond = { ...nothing };
   const examples: string[] = [];
   /** Orders on their way to an end. */
   const open = new Map<string, Job>();
@@ -64,6 +64,7 @@ async function prepare(plan: Plan): Promise<void> {
         if (job.sent.kind === 'place') open.delete(job.sent.orderId!);
         return [];
       }
+      if (at - job.dueAtMs <= mustMsOf(job.sent.kind)) thisSecond.good += 1;
       if (!job.sent.isCommand) return [];
       if (job.counted && job.sent.kind === 'place') ordersPlaced += 1;
       return traffic.after(user, job.sent, answer).map((sent) => {
@@ -71,6 +72,14 @@ async function prepare(plan: Plan): Promise<void> {
         return { sent, dueAtMs: at, counted: job.counted };
       });
     },
+    ...(plan.takesNo === true && {
+      turnedAway(job: Job) {
+        thisSecond.answered += 1;
+        thisSecond.shed += 1;
+        second.record('turned away', now() - job.dueAtMs);
+        if (job.sent.kind === 'place') open.delete(job.sent.orderId!);
+      },
+    }),
     repeated(job, why) {
       thisSecond.retries += 1;
       counts.retries.add(`${job.sent.kind}: ${why}`);
@@ -116,7 +125,12 @@ async function prepare(plan: Plan): Promise<void> {
     const beganMs = now();
     measuredFromMs = beganMs + plan.warmUpMs;
     measuredToMs = measuredFromMs + plan.measureMs;
-    const next = arrivals({ ratePerSecond: plan.requestsPerSecond, rampMs: plan.rampMs, random });
+    const next = arrivals({
+      ratePerSecond: plan.requestsPerSecond,
+      rampMs: plan.rampMs,
+      steps: plan.steps ?? [],
+      random,
+    });
     let dueAtMs = beganMs + next();
     let tellAtMs = beganMs + 1_000;
     let ended = false;
@@ -179,9 +193,18 @@ async function prepare(plan: Plan): Promise<void> {
     const told: Second = { atMs, ...thisSecond, waiting, underWay, openOrders: open.size, latencies: second.export() };
     tell({ kind: 'second', second: told });
     second.reset();
-    Object.assign(thisSecond, { offered: 0, answered: 0, errors: 0, retries: 0 });
+    Object.assign(thisSecond, nothing);
   }
 }
+
+const nothing = { offered: 0, answered: 0, errors: 0, retries: 0, shed: 0, good: 0 };
+
+const mustMsOf = (kind: RequestKind): number =>
+  kind === 'place' || kind === 'cancel'
+    ? limits.place.must
+    : kind === 'own write'
+      ? limits.freshness.must
+      : limits.reads.must;
 
 const isStaffs: ReadonlySet<string> = new Set(readMix.flatMap(({ name, staff }) => (staff ? [name] : [])));
 

@@ -16,6 +16,8 @@ const second = (atMs: number, answered: number, ...ms: number[]): Second => ({
   answered,
   errors: 1,
   retries: 0,
+  shed: 0,
+  good: 0,
   waiting: 2,
   underWay: 3,
   openOrders: 4,

@@ -115,6 +115,8 @@ function sumOf(seconds: readonly Second[]): Second {
     answered: sum(({ answered }) => answered),
     errors: sum(({ errors }) => errors),
     retries: sum(({ retries }) => retries),
+    shed: sum(({ shed }) => shed),
+    good: sum(({ good }) => good),
     waiting: sum(({ waiting }) => waiting),
     underWay: sum(({ underWay }) => underWay),
     openOrders: sum(({ openOrders }) => openOrders),

@@ -161,7 +161,8 @@ async function sooner(seconds: number, running: Promise<unknown>): Promise<void>
   await Promise.race([delay(seconds * 1_000, undefined, { ref: false }), running.catch(() => {})]);
 }
 
-function plansOf(options: MeasureOptions): readonly Plan[] {
+/** What each generator is told to do. */
+export function plansOf(options: Omit<MeasureOptions, 'onProgress'>): readonly Plan[] {
   const { system, generators, connections, customers, warmUpSeconds, seconds } = options;
   const { hostname, port, protocol } = new URL(system.address);
   const host = hostname.replace(/^\[|\]$/g, '');

@@ -1,6 +1,7 @@
 /** What one generator is told to do, and what it tells. Both cross a process boundary. */
 import type { Target } from './connection.ts';
 import type { Exported } from './latencies.ts';
+import type { Step } from './schedule.ts';
 
 /** How users show who they are. `open`: not at all. */
 export type Callers =
@@ -21,6 +22,10 @@ export type Plan = {
   readonly seed: number;
   readonly connections: number;
   readonly requestsPerSecond: number;
+  /** When the rate becomes so many times that, since the beginning; none: it stays. */
+  readonly steps?: readonly Step[];
+  /** Users who are turned away do not come back: that is counted, and no error. */
+  readonly takesNo?: boolean;
   readonly orderShare: number;
   readonly rampMs: number;
   /** Ramp included. */
@@ -45,6 +50,10 @@ export type Second = {
   readonly answered: number;
   readonly errors: number;
   readonly retries: number;
+  /** Of the answers, those that turned a user away. */
+  readonly shed: number;
+  /** Of the others, those that were right and came within what has to hold. */
+  readonly good: number;
   /** Requests that are due and have no connection, and those that are not answered. */
   readonly waiting: number;
   readonly underWay: number;

@@ -35,6 +35,20 @@ test('the rate grows until the ramp ends', () => {
   assert.ok(Math.abs(between(dues, 10_000, 12_000) - 2_000) < 250);
 });
 
+test('from each step on the rate is so many times the full one', () => {
+  const steps = [
+    { fromMs: 0, factor: 1 },
+    { fromMs: 4_000, factor: 5 },
+    { fromMs: 8_000, factor: 0.5 },
+  ];
+  const next = arrivals({ ratePerSecond: 1_000, rampMs: 2_000, steps, random: randomOf(7) });
+  const dues: number[] = [];
+  for (let due = next(); due < 12_000; due = next()) dues.push(due);
+  assert.ok(Math.abs(between(dues, 2_000, 4_000) - 2_000) < 250);
+  assert.ok(Math.abs(between(dues, 4_000, 8_000) - 20_000) < 800);
+  assert.ok(Math.abs(between(dues, 8_000, 12_000) - 2_000) < 250);
+});
+
 test('a seed gives the same schedule again, another one another', () => {
   assert.deepEqual(duesOf(100, 0, 1_000, 3), duesOf(100, 0, 1_000, 3));
   assert.notDeepEqual(duesOf(100, 0, 1_000, 3), duesOf(100, 0, 1_000, 4));

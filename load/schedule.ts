@@ -14,17 +14,29 @@ export function randomOf(seed: number): () => number {
 /**
  * Milliseconds from the beginning at which one request after the other is due: a Poisson process, as of many users
  * who know nothing of each other. Even gaps would spare the system the small crowds that real users make; and the
- * arrivals of several generators add up to a Poisson process again. The rate grows to the full one within `rampMs`.
+ * arrivals of several generators add up to a Poisson process again. The rate grows to the full one within `rampMs`;
+ * from each of the `steps` on, it is so many times the full one.
  */
-export function arrivals({ ratePerSecond, rampMs, random }: ArrivalOptions): () => number {
+export function arrivals({ ratePerSecond, rampMs, steps = [], random }: ArrivalOptions): () => number {
   let at = 0;
+  let factor = 1;
+  let next = 0;
   return () => {
     const share = at < rampMs ? Math.max(rampShareMin, at / rampMs) : 1;
-    at -= (Math.log(1 - random()) * 1_000) / (ratePerSecond * share);
+    while (next < steps.length && steps[next]!.fromMs <= at) factor = steps[next++]!.factor;
+    at -= (Math.log(1 - random()) * 1_000) / (ratePerSecond * share * factor);
     return at;
   };
 }
 
-type ArrivalOptions = { readonly ratePerSecond: number; readonly rampMs: number; random(): number };
+type ArrivalOptions = {
+  readonly ratePerSecond: number;
+  readonly rampMs: number;
+  readonly steps?: readonly Step[];
+  random(): number;
+};
+
+/** In the order of `fromMs`, since the beginning. */
+export type Step = { readonly fromMs: number; readonly factor: number };
 
 const rampShareMin = 0.1;

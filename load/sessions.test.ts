@@ -12,7 +12,7 @@ type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 async function startSessions(
   t: TestContext,
   handle: Handler,
-  { connections = 1, thinkMs = 0, restMsMax = 60_000, closesEach = false } = {},
+  { connections = 1, thinkMs = 0, restMsMax = 60_000, closesEach = false, takesNo = false } = {},
 ) {
   let greetings = 0;
   const server = createServer((asked, response) => {
@@ -41,6 +41,7 @@ async function startSessions(
       const next = sent.bytes.startsWith('GET /with-two-more') ? ['/second', '/third'] : [];
       return next.map((path) => ({ sent: request(path), dueAtMs: performance.now(), counted: true }));
     },
+    ...(takesNo && { turnedAway: ({ sent }: Job) => void told.push(`${sent.bytes.split(' ')[1]} turned away`) }),
     repeated: ({ sent }, why) => void told.push(`${sent.bytes.split(' ')[1]} again: ${why}`),
     givenUp: ({ sent }, why) => void told.push(`${sent.bytes.split(' ')[1]} given up: ${why}`),
   });
@@ -99,6 +100,27 @@ test('latency counts from when a request was due, not from when a connection was
     latencies.every((ms) => ms >= 1_000),
     latencies.join(),
   );
+});
+
+test('users who take a no for an answer do not come back, and one who failed otherwise does', async (t) => {
+  let asked = 0;
+  const { send, told, allTold } = await startSessions(
+    t,
+    (_request, response) => {
+      asked += 1;
+      if (asked === 4) response.end('ok');
+      else
+        response
+          .writeHead(503, { 'Retry-After': '0' })
+          .end(`{"code":"${asked === 3 ? 'log-unavailable' : 'overloaded'}"}`);
+    },
+    { takesNo: true },
+  );
+  send('/order-1');
+  send('/a');
+  send('/order-2');
+  await allTold(4);
+  assert.deepEqual(told, ['/order-1 turned away', '/a turned away', '/order-2 again: 503', '/order-2 200 ok']);
 });
 
 test('a command that got no answer is sent again under its key, and counted apart', async (t) => {

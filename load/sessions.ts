@@ -28,6 +28,8 @@ export type SessionsOptions = {
   answered(user: User, job: Job, answer: Answer, wrong: string | null): readonly Job[];
   /** It leaves for the first time. */
   sending(job: Job): void;
+  /** It was turned away, and that is taken for an answer; without it, commands are sent again. */
+  turnedAway?(job: Job): void;
   /** It will be sent again under the same key. */
   repeated(job: Job, why: string): void;
   /** It will never be answered. */
@@ -186,6 +188,12 @@ export function createSessions(options: SessionsOptions): Sessions {
     if (job === null) return closeConnection(session, 'an answer to nothing');
     // The connection had rested for too long when this was sent, and was being closed.
     if (answer.status === 408 && !answer.keepAlive) return closeConnection(session, '408');
+    if (options.turnedAway !== undefined && answer.status === 503 && answer.body.includes('"code":"overloaded"')) {
+      finish(session);
+      options.turnedAway(job);
+      if (answer.keepAlive) rest(session);
+      return;
+    }
     if (job.sent.isCommand && session.repeats < repeatsMax && isToBeRepeated(answer)) {
       const seconds = Number(headerOf(answer.head, 'retry-after') ?? 1);
       return repeat(session, `${answer.status}`, Math.min(seconds * 1_000, retryAfterMsMax));

@@ -13,10 +13,13 @@ import { type Feed, localFeed, remoteFeed } from '#cqrs/feed.ts';
 import { checkpointSchemaFolder, forgetKeys, openPostgresLog, postgresLogReader } from '#cqrs/postgres-log.ts';
 import { postgresReadStore, readStoreOptions } from '#cqrs/postgres-read-store.ts';
 import { startProjections } from '#cqrs/projections.ts';
+import { watchLag } from '#cqrs/lag.ts';
 import { reachAll } from '#cqrs/progress.ts';
 import type { ReadStore } from '#cqrs/read-store.ts';
 import { createLiveStreams } from '#gateway/live-streams.ts';
+import { createOverload } from '#gateway/overload.ts';
 import { createRequestFigures } from '#gateway/request-figures.ts';
+import { createSearches } from '#gateway/searches.ts';
 import { startGateway } from '#gateway/server.ts';
 import { createFreshness, type Freshness } from '#operations/freshness.ts';
 import { assertDurable } from '#platform/embedded-postgres.ts';
@@ -82,6 +85,9 @@ const connectionsMax = 8;
 /** That of the audit, and those that only the audit asks. */
 const quietConnectionsMax = 4;
 const readConnectionsMax = 6;
+/** Fewer than there are connections: whoever reads one thing finds one free. */
+const searchesAtOnceMax = 4;
+const searchesWaitingMax = 1_000;
 /** Calls to the payment provider under way at once. */
 const providerCallsMax = 256;
 const forgetKeysEveryMs = 600_000;
@@ -172,6 +178,14 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
       waitingBytesMax: settings.liveWaitingKb * 1_024,
       logger,
     });
+    const shopBuses = [...buses].flatMap(([name, bus]) => (name === 'audit' ? [] : [bus]));
+    const shopConsumers = [...running.values()].flatMap(({ consumers }) => consumers);
+    const overload = createOverload({
+      ports: systemPorts,
+      waitMs: settings.waitMs,
+      commandWaitMs: () => Math.max(0, ...shopBuses.map((bus) => bus.waitedMs())),
+      behindMs: watchLag([...shopConsumers, ...readSide], systemPorts),
+    });
     const figures = createRequestFigures();
     const operating = startOperating({
       system: options,
@@ -200,6 +214,14 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
       queuedRequestsMax: requestsUnderWayMax,
       liveStreams,
       figures,
+      overload,
+      searches: createSearches({
+        ports: systemPorts,
+        atOnceMax: searchesAtOnceMax,
+        waitingMax: searchesWaitingMax,
+        waitMs: settings.waitMs,
+        figures,
+      }),
       readiness: () => operating.readiness(),
       metrics: () => operating.metrics(),
       logger,

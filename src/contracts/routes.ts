@@ -67,6 +67,8 @@ export type QueryAnswer =
 export type QueryRoute = RouteBase & {
   readonly method: 'GET';
   readonly query?: TSchema;
+  /** Every answer is asked of the database: so many at once, others wait for them. */
+  readonly searches?: true;
   read(request: QueryRequest<never, never>): QueryAnswer | Promise<QueryAnswer>;
   caughtUp(positions: Positions, waitMs: number): Promise<boolean>;
   /** The dead letter for which the answer might not include `positions`, or null. To be asked once they are reached. */

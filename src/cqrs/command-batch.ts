@@ -26,6 +26,8 @@ export type Queued = {
   readonly work: Work<unknown>;
   readonly resolve: (done: Done<unknown>) => void;
   readonly reject: (error: unknown) => void;
+  /** By the clock that only goes forward. */
+  readonly givenMs: number;
   attempts: number;
 };
 

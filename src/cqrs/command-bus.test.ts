@@ -16,6 +16,7 @@ import { openMemoryLog } from './memory-log.ts';
 import { logSchemaFolders, openPostgresLog } from './postgres-log.ts';
 import { systemPorts } from '#platform/ports.ts';
 import { testDatabase } from '../../tests/database.ts';
+import { until } from '../../tests/shop-client.ts';
 
 type Account = { readonly balance: number; readonly entries: number };
 type Moved = { readonly type: 'Moved'; readonly data: { readonly by: Readonly<Record<string, number>> } };
@@ -570,6 +571,25 @@ test('a full queue refuses at once, and takes commands again when it has room', 
   await assert.rejects(bus.execute(add('a', 1)), refusedWith('overloaded'));
   await Promise.all(taken);
   assert.equal((await bus.execute(add('a', 1))).result, 3);
+});
+
+test('the bus tells how long the command has been waiting that was given first', async () => {
+  let nowMs = 1_000;
+  const answered = Promise.withResolvers<void>();
+  const { log, asked } = watchedLog({ append: () => answered.promise });
+  const bus = busOf(log, { ports: { ...systemPorts, elapsed: () => nowMs } });
+  assert.equal(bus.waitedMs(), 0);
+  const first = bus.execute(add('a', 1));
+  nowMs += 10;
+  assert.equal(bus.waitedMs(), 10);
+  await until('the batch is on its way', async () => asked.appended[0] ?? null);
+  assert.equal(bus.waitedMs(), 0, 'what is on its way does not wait for its batch');
+  const later = [bus.execute(add('a', 1)), bus.execute(add('a', 1))];
+  nowMs += 20;
+  assert.equal(bus.waitedMs(), 20);
+  answered.resolve();
+  await Promise.all([first, ...later]);
+  assert.equal(bus.waitedMs(), 0);
 });
 
 test('a batch has a limit of commands', async () => {

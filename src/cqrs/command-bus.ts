@@ -80,6 +80,8 @@ export type CommandBus = {
    * nothing of that.
    */
   forget(streams: readonly StreamId[]): void;
+  /** How long the command that waits for its batch has been waiting, in milliseconds: the one that was given first. */
+  waitedMs(): number;
   /** What the bus has done since it was made. */
   statistics(): {
     readonly queued: number;
@@ -118,12 +120,14 @@ const batchReadsMax = 20_000;
  * - a stream that was not named and is in memory costs no second run
  * - after an append whose answer was lost, commands are decided on what the log holds
  * - a full queue refuses at once, and takes commands again when it has room
+ * - the bus tells how long the command has been waiting that was given first
  * - what was mended in the log is decided on once the bus has been told
  */
 export function createCommandBus(options: CommandBusOptions): CommandBus {
   const { log, ports = systemPorts } = options;
   const batchWorksMax = options.batchWorksMax ?? 1_000;
-  const queueWorksMax = options.queueWorksMax ?? 20_000;
+  // More than requests may be under way: what follows from commands finds room however many clients wait.
+  const queueWorksMax = options.queueWorksMax ?? 30_000;
   const cache = new LRUCache<StreamId, Stored>({ max: options.cachedStreamsMax ?? 20_000 });
   /** While a batch is under way: what it has made of these is not kept. */
   const forgotten = new Set<StreamId>();
@@ -349,7 +353,8 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
         return Promise.reject(new EngineError('overloaded', `${queueWorksMax} commands are waiting already`));
       }
       return new Promise<Done<Result>>((resolve, reject) => {
-        queue.push({ work, resolve: resolve as (done: Done<unknown>) => void, reject, attempts: 0 });
+        const givenMs = ports.elapsed();
+        queue.push({ work, resolve: resolve as (done: Done<unknown>) => void, reject, givenMs, attempts: 0 });
         if (!running) {
           running = true;
           // What arrives in the same turn of the event loop joins the first batch.
@@ -363,6 +368,7 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
         forgotten.add(stream);
       }
     },
+    waitedMs: () => (queue.length === 0 ? 0 : ports.elapsed() - queue[0]!.givenMs),
     statistics: () => ({ queued: queue.length, ...counts }),
   };
 }

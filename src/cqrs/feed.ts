@@ -43,6 +43,7 @@ export function localFeed(log: LogReader & { readonly tail: Tail }, ports: Ports
   return directFeed(
     log,
     heard,
+    ports,
     (position, limit) => log.tail.after(position, limit),
     async () => {},
   );
@@ -93,6 +94,7 @@ export function remoteFeed(log: LogReader, database: Database): Feed {
   return directFeed(
     log,
     heard,
+    systemPorts,
     () => null,
     async () => {
       closed = true;
@@ -104,15 +106,48 @@ export function remoteFeed(log: LogReader, database: Database): Feed {
 function directFeed(
   log: LogReader,
   heard: Progress,
+  ports: Ports,
   fromMemory: (position: number, limit: number) => RecordedEvent[] | null,
   close: () => Promise<void>,
 ): Feed {
   let asked = false;
+  let interrupts = 0;
+  let polledMs = -Infinity;
+  let polling: Promise<void> | null = null;
+
+  /** One question for all who wait: an idle system has a dozen of them at four logs. */
+  async function poll(): Promise<void> {
+    if (ports.elapsed() - polledMs < pollEveryMs / 2) return;
+    polling ??= log
+      .head()
+      .then((head) => heard.advance(head))
+      .finally(() => {
+        polledMs = ports.elapsed();
+        polling = null;
+      });
+    await polling;
+  }
+
+  /** Resolves once there is something after `position`, when the time is over, or when it is interrupted. */
+  async function wait(position: number, waitMs: number): Promise<void> {
+    const untilMs = ports.elapsed() + waitMs;
+    const interruptsBefore = interrupts;
+    while (heard.position <= position && interrupts === interruptsBefore) {
+      const leftMs = untilMs - ports.elapsed();
+      if (leftMs <= 0) return;
+      // Another process may write this log without our hearing of it.
+      if (!(await heard.reach(position + 1, Math.min(leftMs, pollEveryMs)))) await poll();
+    }
+  }
+
   return {
     source: log.source,
     knownHead: () => heard.position,
     anchor: () => log.anchor(),
-    interrupt: () => heard.release(),
+    interrupt() {
+      interrupts += 1;
+      heard.release();
+    },
     close,
 
     async next(position, limit, waitMs) {
@@ -125,13 +160,11 @@ function directFeed(
         heard.advance(await log.head());
         asked = true;
       }
-      if (heard.position <= position && waitMs > 0) {
-        // Another process may write this log without our hearing of it: the poll below sees it.
-        const woken = await heard.reach(position + 1, Math.min(waitMs, pollEveryMs));
-        if (woken) {
-          const fresh = fromMemory(position, limit);
-          if (fresh !== null && fresh.length > 0) return fresh;
-        }
+      if (waitMs > 0) {
+        await wait(position, waitMs);
+        if (heard.position <= position) return [];
+        const fresh = fromMemory(position, limit);
+        if (fresh !== null && fresh.length > 0) return fresh;
       }
       const events = await log.read(position, limit);
       if (events.length > 0) heard.advance(events.at(-1)!.position);

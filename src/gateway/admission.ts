@@ -1,12 +1,13 @@
 /** What stands before every route: is there room, who is calling, how often, and may they. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Audience } from '#contracts/routes.ts';
+import type { Audience, Route } from '#contracts/routes.ts';
 import type { ProblemCode } from '#contracts/problems.ts';
 import type { Access, Denial, Identity } from './access.ts';
 import { systemPorts } from '#platform/ports.ts';
 import { answerProblem } from './answers.ts';
 import type { Limits } from './limits.ts';
 import type { RequestFigures, RouteTimes } from './request-figures.ts';
+import { isOfTheHouse } from './shedding.ts';
 import { escapePointer, type FieldError } from './schema-compiler.ts';
 
 declare module 'fastify' {
@@ -21,8 +22,8 @@ declare module 'fastify' {
 type Hook = (request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void) => void;
 
 export type Admission = {
-  /** Lets a request through to a route for `audience`, or answers why not. Either is counted in `times`. */
-  admit(audience: Audience, times: RouteTimes): Hook;
+  /** Lets a request through to `route`, or answers why not. Either is counted in `times`. Those of the house find room always. */
+  admit(route: Pick<Route, 'audience' | 'url'>, times: RouteTimes): Hook;
   /** Lets an operator through however full the house is: that is when it is looked at. */
   readonly admitOperatorAlways: Hook;
 };
@@ -70,11 +71,12 @@ export function createAdmission({ access, limits, figures, requestsMax }: Admiss
   }
 
   return {
-    admit(audience, times) {
+    admit({ audience, url }, times) {
+      const isAlways = isOfTheHouse(url);
       const identify = identifyFor(audience);
       return (request, reply, done) => {
         request.timed = { times, sinceMs: systemPorts.elapsed() };
-        if (figures.underWay >= requestsMax) {
+        if (figures.underWay >= requestsMax && !isAlways) {
           answerProblem(
             request,
             reply,

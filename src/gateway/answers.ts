@@ -2,9 +2,10 @@
  * How an answer leaves. Written to the socket directly, with headers as one flat list: the bytes are
  * ready, so no serialisation and no further hooks stand between a handler and its client.
  */
-import type { ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { problems, type ProblemCode } from '#contracts/problems.ts';
+import { systemPorts } from '#platform/ports.ts';
 import { traceOf } from './trace-context.ts';
 
 declare module 'fastify' {
@@ -18,7 +19,7 @@ declare module 'fastify' {
 export type Headers = string[];
 
 /** What a browser is told about every answer that is data: no more than means something there, as every read pays for it. */
-const securityHeaders = [
+export const securityHeaders = [
   'X-Content-Type-Options',
   'nosniff',
   'X-Frame-Options',
@@ -127,6 +128,14 @@ export function problemBody(
   const own = { type: `/problems/${code}`, title, status, detail, instance, code, traceId };
   return JSON.stringify({ ...own, ...members, ...own });
 }
+
+/** The id that a request was given by its client, if it can be one, or else a new one. */
+export function requestIdOf(raw: IncomingMessage): string {
+  const sent = raw.headers['x-request-id'];
+  return typeof sent === 'string' && REQUEST_ID.test(sent) ? sent : systemPorts.newId();
+}
+
+const REQUEST_ID = /^[\w.:~@+/=-]{1,128}$/;
 
 /** The path of a request as it was sent, without its query. */
 export function pathOf(request: FastifyRequest): string {

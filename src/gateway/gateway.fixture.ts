@@ -11,7 +11,10 @@ import { EngineError } from '#cqrs/errors.ts';
 import type { CommandRequest, QueryRequest, Route } from '#contracts/routes.ts';
 import { Closed, ID_PATTERN } from '#contracts/values.ts';
 import { createLiveStreams } from './live-streams.ts';
+import { systemPorts } from '#platform/ports.ts';
+import { createOverload } from './overload.ts';
 import { createRequestFigures } from './request-figures.ts';
+import { createSearches } from './searches.ts';
 import { type GatewayOptions, startGateway } from './server.ts';
 
 export const jwt = {
@@ -70,6 +73,7 @@ export class Things {
     this.#query(
       '/v1/things',
       {
+        searches: true,
         query: Closed({
           limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 100, default: 20 })),
           inStock: Type.Optional(Type.Boolean()),
@@ -80,6 +84,7 @@ export class Things {
       async ({ query }) => ({ bytes: JSON.stringify(query) }),
     ),
     this.#query('/v1/secrets', { audience: 'operator' }, () => ({ bytes: '{}' })),
+    this.#query('/v1/ops/things', { audience: 'operator' }, () => ({ bytes: '{}' })),
     // Shows less than the read side has applied, unless it must not.
     this.#query('/v1/shared', {}, ({ underToken }) =>
       underToken === true ? { bytes: '{}' } : { bytes: '{}', shows: { 'things.0': 1 } },
@@ -219,6 +224,7 @@ export async function gatewayFor(t: TestContext, overrides: Partial<GatewayOptio
       done();
     },
   });
+  const figures = createRequestFigures();
   const gateway = await startGateway({
     routes: things.routes,
     host: '127.0.0.1',
@@ -230,7 +236,9 @@ export async function gatewayFor(t: TestContext, overrides: Partial<GatewayOptio
     metrics: async () => 'things_total 1\n',
     logger: pino(sink),
     queuedRequestsMax: 100,
-    figures: createRequestFigures(),
+    figures,
+    searches: createSearches({ ports: systemPorts, atOnceMax: 2, waitingMax: 2, waitMs: 0, figures }),
+    overload: createOverload({ ports: systemPorts, waitMs: 0, commandWaitMs: () => 0, behindMs: () => 0 }),
     liveStreams: createLiveStreams({
       streamsMax: 100,
       streamsPerCustomerMax: 10,

@@ -85,3 +85,12 @@ test('a 404 tells as of when', async (t) => {
   const answer = await call('GET', '/v1/things/none');
   assert.deepEqual([answer.status, decodeToken(answer.headers.get('consistency-token')!)], [404, { 'things.0': 1 }]);
 });
+
+test('a read that would wait too long for the database is turned away, and others are not', async (t) => {
+  const { call } = await gatewayFor(t, { searches: { run: () => null } });
+  const answer = await call('GET', '/v1/things');
+  assert.deepEqual([answer.status, answer.json.code], [503, 'overloaded']);
+  assert.equal(answer.json.detail, 'Too many such reads are waiting for the database already.');
+  assert.equal(answer.headers.get('retry-after'), '1');
+  assert.equal((await call('GET', '/v1/shared')).status, 200);
+});

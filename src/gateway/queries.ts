@@ -6,10 +6,12 @@ import { answer, answerNotModified, answerProblem, JSON_TYPE } from './answers.t
 import { type Consistency, headerOf, requestToken, tokenEncoder } from './consistency.ts';
 import { type EntityTags, isNotModified, parseEntityTags } from './preconditions.ts';
 import { answerRefusal } from './refusals.ts';
+import type { Searches } from './searches.ts';
+import { details } from './shedding.ts';
 
 type Handler = (request: FastifyRequest, reply: FastifyReply) => void | Promise<void>;
 
-export function queryHandler(route: QueryRoute, consistency: Consistency): Handler {
+export function queryHandler(route: QueryRoute, consistency: Consistency, searches: Searches): Handler {
   const encode = tokenEncoder();
 
   function read(
@@ -21,7 +23,9 @@ export function queryHandler(route: QueryRoute, consistency: Consistency): Handl
     // Before the read: the answer may show more than its token says, never less.
     const token = encode(route.positions());
     const { params, query, identity } = request;
-    const shown = route.read({ params, query, caller: identity.caller, underToken } as never);
+    const ask = () => route.read({ params, query, caller: identity.caller, underToken } as never);
+    const shown = route.searches === true ? searches.run(async () => ask()) : ask();
+    if (shown === null) return answerProblem(request, reply, 'overloaded', details.searches);
     if (shown instanceof Promise) return shown.then((later) => show(request, reply, later, token, known));
     show(request, reply, shown, token, known);
   }

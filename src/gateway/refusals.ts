@@ -48,7 +48,8 @@ export function problemOf(error: unknown): ProblemCode {
 
 /** Logs what is not the client's doing. */
 export function logFailure(logger: Logger, request: FastifyRequest, problem: ProblemCode, error: unknown): void {
-  if (problems[problem].status < 500) return;
+  // Those who are turned away are counted: a line for each would be work where there is too much of it.
+  if (problems[problem].status < 500 || problem === 'overloaded') return;
   const about = {
     traceId: traceOf(request).traceId,
     requestId: request.id,

@@ -1,17 +1,29 @@
 /** What the gateway counts: requests that are under way, and how long the others took until they were answered. */
 import { Durations } from '#platform/durations.ts';
 import { systemPorts } from '#platform/ports.ts';
+import { type Line, lines } from './overload.ts';
 
 export type RouteTimes = {
   /** Counts a request that came in at `sinceMs` of the clock that only goes forward. */
   record(status: number, sinceMs: number): void;
 };
 
+/**
+ * Requests that were turned away for want of room, by what was too long for them: a line, that of those who
+ * search the database, or all large bodies under way together.
+ */
+export type Shed = Readonly<Record<Line | 'searches' | 'bodies', { reads: number; commands: number }>>;
+
 export type RequestFigures = {
   /** Requests that are not answered yet, live streams included. */
   underWay: number;
   /** Those of them that wait for what their token names. */
   waiting: number;
+  /** Those of them that wait until others have asked the database. */
+  searching: number;
+  /** Of the larger bodies that are under way, as announced. */
+  bodyBytes: number;
+  readonly shed: Shed;
   timesOf(method: string, route: string): RouteTimes;
   /** `status`: such as `2xx`. Only what has been answered so far. */
   answered(): readonly {
@@ -29,6 +41,9 @@ export function createRequestFigures(): RequestFigures {
   return {
     underWay: 0,
     waiting: 0,
+    searching: 0,
+    bodyBytes: 0,
+    shed: Object.fromEntries([...lines, 'searches', 'bodies'].map((line) => [line, { reads: 0, commands: 0 }])) as Shed,
     timesOf(method, route) {
       const byClass: (Durations | undefined)[] = classes.map(() => undefined);
       routes.push({ method, route, byClass });

@@ -612,6 +612,7 @@ test('beyond so many requests under way the next is turned away at once', async 
   assert.equal((await call('GET', '/livez')).status, 200);
   assert.equal((await call('GET', '/metrics')).status, 200);
   assert.equal(things.reached.length, 1);
+  assert.equal((await call('GET', '/v1/ops/things')).status, 200, 'operators look after the house');
   things.open();
   assert.equal((await first).status, 200);
   assert.equal((await call('GET', '/v1/things')).status, 200);

@@ -10,7 +10,7 @@ import { problems, type ProblemCode } from '#contracts/problems.ts';
 import type { Route } from '#contracts/routes.ts';
 import { type AccessOptions, openAccess } from './access.ts';
 import { type Admission, createAdmission } from './admission.ts';
-import { answerProblem, pathOf, PROBLEM_TYPE, problemBody } from './answers.ts';
+import { answerProblem, pathOf, PROBLEM_TYPE, problemBody, requestIdOf } from './answers.ts';
 import { commandHandler } from './commands.ts';
 import { type Consistency, createConsistency } from './consistency.ts';
 import { mountDocumentation } from './documentation.ts';
@@ -19,10 +19,13 @@ import { createIdempotencyKeys } from './idempotency-keys.ts';
 import { bodyBytesMax, takeJsonOnly } from './json-body.ts';
 import { createLimits } from './limits.ts';
 import type { LiveStreams } from './live-streams.ts';
+import type { Overload } from './overload.ts';
 import { mountProblemPages } from './problem-pages.ts';
 import { queryHandler } from './queries.ts';
 import type { RequestFigures } from './request-figures.ts';
 import { failureHandler } from './refusals.ts';
+import type { Searches } from './searches.ts';
+import { shedRequests } from './shedding.ts';
 import { compileSchema } from './schema-compiler.ts';
 import { continueTrace } from './trace-context.ts';
 import { systemPorts } from '#platform/ports.ts';
@@ -42,8 +45,13 @@ export type GatewayOptions = {
   readonly logger: Logger;
   /** Requests under way at once; more are turned away. */
   readonly queuedRequestsMax: number;
+  /** Of the larger bodies of all requests under way. */
+  readonly bodyBytesUnderWayMax?: number;
   readonly liveStreams: LiveStreams;
   readonly figures: RequestFigures;
+  /** Says when there are more requests than can be served. */
+  readonly overload: Overload;
+  readonly searches: Searches;
   /** How long a request may take to arrive. */
   readonly requestTimeoutMs?: number;
   /** How long `stop` waits for requests under way. */
@@ -58,6 +66,8 @@ export type Gateway = {
 };
 
 const connectionsWaitingMax = 4_096;
+/** Further ones are closed as soon as they are taken. */
+const connectionsMax = 30_000;
 const consistencyWaitersMax = 10_000;
 const headerBytesMax = 16_384;
 /** A socket on which nothing moves, an answer under way included. */
@@ -70,6 +80,9 @@ const closeIdleEveryMs = 50;
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { routes, logger, figures } = options;
   const app = createServer(options.requestTimeoutMs ?? 30_000, failureHandler(logger));
+  app.server.maxConnections = connectionsMax;
+  const bodyBytesUnderWayMax = options.bodyBytesUnderWayMax ?? 256 * 1_048_576;
+  shedRequests(app.server, { overload: options.overload, figures, ports: systemPorts, bodyBytesUnderWayMax });
   await app.register(rateLimit, { global: false });
   const limits = createLimits(app, {
     customer: options.customerRequestsPerMinute,
@@ -79,7 +92,13 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const admission = createAdmission({ access, limits, figures, requestsMax: options.queuedRequestsMax });
   answerUnknownAddresses(app);
   const consistency = createConsistency({ waitersMax: consistencyWaitersMax, figures });
-  mountRoutes(app, routes, { admission, consistency, liveStreams: options.liveStreams, figures });
+  mountRoutes(app, routes, {
+    admission,
+    consistency,
+    liveStreams: options.liveStreams,
+    searches: options.searches,
+    figures,
+  });
   mountHealth(app, { admission, readiness: options.readiness, metrics: options.metrics });
   await app.register(async (pages: FastifyInstance) => {
     await pages.register(helmet, pageSecurity);
@@ -117,10 +136,7 @@ function createServer(requestTimeoutMs: number, answerFailure: ReturnType<typeof
     },
     // What is too long fails its schema, with an explanation; headerBytesMax bounds it.
     routerOptions: { maxParamLength: headerBytesMax },
-    genReqId: (raw) => {
-      const sent = raw.headers['x-request-id'];
-      return typeof sent === 'string' && REQUEST_ID.test(sent) ? sent : systemPorts.newId();
-    },
+    genReqId: requestIdOf,
     frameworkErrors: answerFailure,
     clientErrorHandler: answerClientError,
   });
@@ -135,24 +151,23 @@ function createServer(requestTimeoutMs: number, answerFailure: ReturnType<typeof
   return app;
 }
 
-const REQUEST_ID = /^[\w.:~@+/=-]{1,128}$/;
-
 const noQuery = Closed({});
 
 type Before = {
   readonly admission: Admission;
   readonly consistency: Consistency;
   readonly liveStreams: LiveStreams;
+  readonly searches: Searches;
   readonly figures: RequestFigures;
 };
 
 function mountRoutes(app: FastifyInstance, routes: readonly Route[], before: Before): void {
-  const { admission, consistency, liveStreams, figures } = before;
+  const { admission, consistency, liveStreams, searches, figures } = before;
   const keys = createIdempotencyKeys();
   for (const route of routes) {
     const { method, url, params } = route;
     const given = params === undefined ? {} : { params };
-    const admit = admission.admit(route.audience, figures.timesOf(method, url));
+    const admit = admission.admit(route, figures.timesOf(method, url));
     if ('open' in route) {
       const schema = { ...given, querystring: route.query };
       const handler = liveStreams.handler(route, consistency);
@@ -160,7 +175,7 @@ function mountRoutes(app: FastifyInstance, routes: readonly Route[], before: Bef
       app.route({ method, url, schema, onRequest: admit, handler, exposeHeadRoute: false });
     } else if (route.method === 'GET') {
       const schema = { ...given, querystring: route.query ?? noQuery };
-      app.route({ method, url, schema, onRequest: admit, handler: queryHandler(route, consistency) });
+      app.route({ method, url, schema, onRequest: admit, handler: queryHandler(route, consistency, searches) });
     } else {
       const schema = { ...given, querystring: noQuery, body: route.body };
       const handler = commandHandler(route, consistency, keys);

@@ -18,6 +18,9 @@ export type MetricsOptions = {
   readonly requests: {
     readonly underWay: number;
     readonly waiting: number;
+    readonly searching: number;
+    readonly bodyBytes: number;
+    readonly shed: Readonly<Record<string, { readonly reads: number; readonly commands: number }>>;
     answered(): readonly (Readonly<Record<'method' | 'route' | 'status', string>> & {
       readonly durations: Durations;
     })[];
@@ -79,6 +82,21 @@ export function createMetrics(options: MetricsOptions): { text(): Promise<string
   );
   gauge('twofold_http_requests_waiting', 'Requests that wait for what their Consistency-Token names', [], (made) =>
     made.set(requests.waiting),
+  );
+  gauge('twofold_http_requests_searching', 'Requests that wait until others have asked the database', [], (made) =>
+    made.set(requests.searching),
+  );
+  gauge('twofold_http_body_bytes', 'Of the larger bodies on their way, as announced', [], (made) =>
+    made.set(requests.bodyBytes),
+  );
+  gauge(
+    'twofold_http_requests_shed_total',
+    'Requests turned away since the start, by the line that was too long for them',
+    ['line', 'kind'],
+    (made) => {
+      for (const [line, kinds] of Object.entries(requests.shed))
+        for (const [kind, count] of Object.entries(kinds)) made.set({ line, kind }, count);
+    },
   );
   histogram(
     registry,

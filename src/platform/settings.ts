@@ -42,6 +42,8 @@ export type Settings = {
   readonly paymentTimeoutMs: number;
   readonly paymentAttemptsMax: number;
   readonly cacheMb: number;
+  /** How long requests may wait for each other before some are turned away; 0: they never are. */
+  readonly waitMs: number;
   /** Open at once. */
   readonly liveStreamsMax: number;
   /** Open at once, of one customer; 0: no limit. */
@@ -149,6 +151,7 @@ export function loadSettings(env: NodeJS.ProcessEnv, overrides: SettingsOverride
     paymentTimeoutMs: read('TWOFOLD_PAYMENT_TIMEOUT_MS', whole(10, 300_000, '3000 milliseconds'), 3_000),
     paymentAttemptsMax: read('TWOFOLD_PAYMENT_ATTEMPTS_MAX', whole(1, 100, '3'), 3),
     cacheMb: read('TWOFOLD_CACHE_MB', whole(1, 65_536, '64 megabytes'), 64),
+    waitMs: read('TWOFOLD_WAIT_MS', whole(0, 10_000, '50 milliseconds, or 0 to turn nobody away'), 50),
     liveStreamsMax: read('TWOFOLD_LIVE_STREAMS', whole(0, 1_000_000, '10000 streams'), 10_000),
     liveStreamsPerCustomerMax: read(
       'TWOFOLD_LIVE_STREAMS_CUSTOMER',

@@ -19,6 +19,7 @@ export function historyReadModel(database: Database, findOrder: FindOrder): Read
       {
         method: 'GET',
         url: '/v1/orders/:orderId/history',
+        searches: true,
         summary: 'What happened to an order, causes before effects',
         audience: 'customer',
         tag: 'orders',

@@ -77,6 +77,7 @@ export function ordersReadModel(
       {
         method: 'GET',
         url: '/v1/orders',
+        searches: true,
         summary: 'Orders by any mix of filters',
         audience: 'customer',
         tag: 'orders',
@@ -96,6 +97,7 @@ export function ordersReadModel(
       {
         method: 'GET',
         url: '/v1/customers/:customerId/orders',
+        searches: true,
         summary: 'Orders of one customer, newest first',
         audience: 'customer',
         tag: 'customers',

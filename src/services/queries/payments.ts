@@ -20,6 +20,7 @@ export function paymentsReadModel(database: Database, findOrder: FindOrder): Rea
       {
         method: 'GET',
         url: '/v1/orders/:orderId/payments',
+        searches: true,
         summary: 'Attempts, captures and refunds of an order',
         audience: 'customer',
         tag: 'orders',

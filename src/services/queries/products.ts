@@ -52,6 +52,7 @@ export function productsReadModel(database: Database, cache: ResourceCache): Rea
       {
         method: 'GET',
         url: '/v1/products',
+        searches: true,
         summary: 'Products by words and availability',
         audience: 'customer',
         tag: 'products',

@@ -22,6 +22,7 @@ export function salesReadModel(database: Database): ReadModel {
       {
         method: 'GET',
         url: '/v1/reports/sales',
+        searches: true,
         summary: 'Completed orders by the time they were placed',
         audience: 'operator',
         tag: 'reports',
