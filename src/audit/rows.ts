@@ -28,7 +28,7 @@ export function differingRows(table: ReadTable, expected: readonly Row[], found:
 export const keyOf = (table: ReadTable, row: Row): string[] => table.key.map((column) => String(row[column]));
 
 /** Search words are compared as a set: the database has an order of its own. */
-export function isSameValue(a: ColumnValue, b: ColumnValue): boolean {
+function isSameValue(a: ColumnValue, b: ColumnValue): boolean {
   if (a === b) return true;
   if (!Array.isArray(a) || !Array.isArray(b)) return false;
   const others = new Set<unknown>(b);

@@ -57,10 +57,10 @@ export async function readRows(
 export async function readText(sql: Sql, table: ReadTable, where: string, values: readonly unknown[]): Promise<string> {
   const columns = columnsOf(table).map(([name, type]) => {
     const text = type === 'words' ? `array_to_string(tsvector_to_array(${name}), ' ')` : `${name}::text`;
-    return `coalesce(${text}, '${nothing}')`;
+    return `coalesce(${text}, chr(3))`;
   });
   const order = table.key.map((name) => `${name} collate "C"`);
-  const text = `select string_agg(${columns.join(` || '${betweenValues}' || `)}, '${betweenRows}' order by ${order.join()})
+  const text = `select string_agg(${columns.join(' || chr(1) || ')}, chr(2) order by ${order.join()})
     as rows from ${table.name} where ${where}`;
   const [found] = await sql.query<{ rows: string | null }>(statementName(text), text, values);
   return found?.rows ?? '';
@@ -87,7 +87,7 @@ export function textOf(table: ReadTable, rows: Iterable<Row>): string {
   return texts.sort().join(betweenRows);
 }
 
-/** Control characters: JSON has none, nor has an id. */
+/** Control characters, 1 to 3: JSON has none, nor has an id. */
 const [betweenValues, betweenRows, nothing] = ['\u0001', '\u0002', '\u0003'] as const;
 
 const columnsOf = ({ key, columns }: ReadTable): [string, ColumnType][] => [
