@@ -8,7 +8,7 @@ import { createReadModels } from '#services/queries/service.ts';
 import { type Ending, programDataDir, startTestProgram, type TestProgram } from '../tests/running-program.ts';
 import { caughtUp, shownUpTo } from './long-work.ts';
 import { makeManyOrders } from './many-orders.ts';
-import { LoadFailed, openOrderLoad } from './order-load.ts';
+import { openOrderLoad } from './order-load.ts';
 import { startOwnSystem } from './own-system.ts';
 import { byPair } from './pairs.ts';
 import { type Bench, figure, type Group } from './ratio-groups.ts';
@@ -178,13 +178,10 @@ async function openFullLoad(ending: Ending, quick: boolean, progress: Bench['pro
   /** The rate falls until it is kept. */
   async function appendedPerSecond(): Promise<number> {
     for (;;) {
-      try {
-        const { freshness, totals, seconds } = await load.run({ ...wish, requestsPerSecond });
-        const [offered, answered] = [totals.offered, totals.answered].map(sumOf) as [number, number];
-        if (freshness !== null && (quick || answered >= offered * keptShare)) return freshness.events / seconds;
-      } catch (error) {
-        if (!(error instanceof LoadFailed)) throw error;
-      }
+      const { freshness, totals, seconds, overload } = await load.run({ ...wish, requestsPerSecond });
+      const [offered, answered] = [totals.offered, totals.answered].map(sumOf) as [number, number];
+      const isKept = overload === null && (quick || answered >= offered * keptShare);
+      if (freshness !== null && isKept) return freshness.events / seconds;
       requestsPerSecond *= 0.8;
       if (requestsPerSecond < lowest) throw new Error('profile A is not answered even at a twentieth of its rate');
     }

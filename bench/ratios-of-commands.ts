@@ -164,7 +164,12 @@ async function besideCommit({ ending, quick, inTurn, progress }: Bench, system: 
     seconds,
     warmUpSeconds: quick ? 1 : 4,
   };
-  const writes = async (): Promise<number> => (await load.run(wish)).latencies['place']!.p99;
+  const overloads: string[] = [];
+  const writes = async (): Promise<number> => {
+    const { latencies, overload } = await load.run(wish);
+    if (overload !== null) overloads.push(overload);
+    return latencies['place']!.p99;
+  };
   progress.begin('ratio 7, warming up', 1);
   await writes();
   progress.reach(1);
@@ -182,6 +187,7 @@ async function besideCommit({ ending, quick, inTurn, progress }: Bench, system: 
     ],
     notes: [
       `blocks of ${seconds} s, from the intended moment to the answer, the saga beside it; checked: ${load.checked()}`,
+      ...(overloads.length === 0 ? [] : [`too much was asked in ${overloads.length} blocks, such as: ${overloads[0]}`]),
     ],
   };
 }

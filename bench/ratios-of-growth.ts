@@ -1,11 +1,10 @@
 /** Ratio 11: what a command costs when many events are stored, and when there are none. */
 import { openDatabase } from '#platform/postgres.ts';
 import { syncsPerSecond } from '../load/machine.ts';
-import type { Measured as LoadMeasured } from '../load/measure.ts';
 import { programDataDir } from '../tests/running-program.ts';
 import { caughtUp } from './long-work.ts';
 import { makeManyOrders } from './many-orders.ts';
-import { openOrderLoad } from './order-load.ts';
+import { type OrderLoad, openOrderLoad } from './order-load.ts';
 import { type OwnSystem, startOwnSystem } from './own-system.ts';
 import { byPair } from './pairs.ts';
 import { figure, type Group } from './ratio-groups.ts';
@@ -62,7 +61,8 @@ export const growth: Group = {
   },
 };
 
-function microsPerOrder({ processes, totals }: LoadMeasured): number {
+function microsPerOrder({ processes, totals, overload }: Awaited<ReturnType<OrderLoad['run']>>): number {
+  if (overload !== null) throw new Error(`what is measured has to be done: ${overload}`);
   const answered = Object.values(totals.answered).reduce((sum, one) => sum + one, 0);
   const ours = processes.filter(({ name }) => name === 'server' || name === 'PostgreSQL' || name.startsWith('its '));
   const perAnswer = ours.reduce((sum, one) => sum + one.microsPerRequest, 0);
