@@ -84,7 +84,7 @@ const requestsUnderWayMax = 20_000;
 const connectionsMax = 8;
 /** That of the audit, and those that only the audit asks. */
 const quietConnectionsMax = 4;
-const readConnectionsMax = 6;
+const readConnectionsMax = 8;
 /** Fewer than there are connections: whoever reads one thing finds one free. */
 const searchesAtOnceMax = 4;
 const searchesWaitingMax = 1_000;

@@ -32,7 +32,7 @@ function world(waitMs = 50) {
 }
 
 test('a crowd that passes is served, however many come at once', () => {
-  const { turn, pass } = world();
+  const { turn, pass } = world(100);
   assert.equal(turn(100, 1), 0);
   for (let n = 0; n < 100; n += 1) {
     pass(100);
@@ -42,7 +42,7 @@ test('a crowd that passes is served, however many come at once', () => {
 });
 
 test('once turns have been long for a while, they are kept short', () => {
-  const { turn } = world();
+  const { turn } = world(100);
   let turns = 0;
   while (turn(100, 1) === 0) turns += 1;
   assert.equal(turns, 3);
@@ -50,12 +50,12 @@ test('once turns have been long for a while, they are kept short', () => {
 });
 
 test('of a turn that outlasts all patience the rest is turned away', () => {
-  const { turn } = world();
+  const { turn } = world(100);
   assert.equal(turn(1_000, 1), 1_000 - 301);
 });
 
 test('reads have the second half of each turn to themselves', () => {
-  const { overload, turn, pass, endTurn } = world();
+  const { overload, turn, pass, endTurn } = world(100);
   while (turn(100, 1) === 0);
   assert.equal(overload.tooLong(false), null);
   pass(30);
@@ -68,7 +68,7 @@ test('reads have the second half of each turn to themselves', () => {
 });
 
 test('when turns have been short for a second everybody is served again', () => {
-  const { overload, turn, pass } = world();
+  const { overload, turn, pass } = world(100);
   while (turn(100, 1) === 0);
   assert.ok(overload.sinceMs() < 100);
   turn(100, 1);

@@ -33,6 +33,8 @@ export type Overload = {
 
 /** Commands make more work than they are: of each turn, reads have the second half to themselves. */
 const commandShare = 0.5;
+/** Of what one may wait: whoever has just missed a turn waits for all of it, and then for its place in the next. */
+const turnShare = 0.5;
 const turnPatienceMs = 300;
 /** A batch on its way takes tens of milliseconds; a command waits for one, and for its own. */
 const commandTarget = 2;
@@ -47,6 +49,7 @@ export function createOverload({ ports, waitMs, commandWaitMs, behindMs }: Overl
   const consumers = standingLine(behindPatienceMs);
   let commandsWait = 0;
   let behind = 0;
+  const turnMs = waitMs * turnShare;
   let isTurn = false;
   let turnBeganMs = 0;
 
@@ -64,7 +67,7 @@ export function createOverload({ ports, waitMs, commandWaitMs, behindMs }: Overl
   function endTurn(): void {
     const nowMs = ports.elapsed();
     isTurn = false;
-    turn.note(nowMs - turnBeganMs > waitMs, turnBeganMs, nowMs);
+    turn.note(nowMs - turnBeganMs > turnMs, turnBeganMs, nowMs);
   }
 
   return {
@@ -75,7 +78,7 @@ export function createOverload({ ports, waitMs, commandWaitMs, behindMs }: Overl
       const waitedMs = nowMs - turnBeganMs;
       // One turn alone can be longer than anybody's patience.
       if (waitedMs > turnPatienceMs) turn.note(true, turnBeganMs, nowMs);
-      if (turn.stands && waitedMs > waitMs * (isRead ? 1 : commandShare)) {
+      if (turn.stands && waitedMs > turnMs * (isRead ? 1 : commandShare)) {
         turn.note(true, turnBeganMs, nowMs);
         return 'turn';
       }

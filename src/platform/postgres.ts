@@ -137,6 +137,39 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
   };
 }
 
+type Shared = { readonly pinned: Promise<PinnedConnection>; users: number; broken: boolean };
+
+/**
+ * Sends every statement at once over one connection, on which they are answered one after the other: for those that are
+ * quick. An answer is taken once in a turn of the event loop; a connection for each statement would be taken for as long.
+ */
+export function overOneConnection(database: Database): Sql {
+  let shared: Shared | null = null;
+  return {
+    async query<Row extends object>(name: string, text: string, values: readonly unknown[] = []) {
+      const mine = (shared ??= { pinned: database.pin(), users: 0, broken: false });
+      mine.users += 1;
+      try {
+        return await (await mine.pinned).query<Row>(name, text, values);
+      } catch (error) {
+        // Those that are under way fail with it; the next one takes another.
+        mine.broken ||= error instanceof DatabaseUnavailable;
+        if (mine.broken && shared === mine) shared = null;
+        throw error;
+      } finally {
+        mine.users -= 1;
+        if (mine.users === 0) {
+          if (shared === mine) shared = null;
+          mine.pinned.then(
+            (pinned) => pinned.release(mine.broken),
+            () => {},
+          );
+        }
+      }
+    },
+  };
+}
+
 /** The name of a statement that is put together: PostgreSQL takes no longer ones than 63 bytes. */
 export function statementName(text: string): string {
   let name = statementNames.get(text);
