@@ -137,31 +137,26 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
   };
 }
 
-type Shared = { readonly pinned: Promise<PinnedConnection>; users: number; broken: boolean };
-
 /**
  * Sends every statement at once over one connection, on which they are answered one after the other: for those that are
  * quick. An answer is taken once in a turn of the event loop; a connection for each statement would be taken for as long.
+ * A connection that breaks fails all that are under way over it; the next statement takes another.
  */
 export function overOneConnection(database: Database): Sql {
-  let shared: Shared | null = null;
+  let shared: { readonly pinned: Promise<PinnedConnection>; users: number } | null = null;
   return {
     async query<Row extends object>(name: string, text: string, values: readonly unknown[] = []) {
-      const mine = (shared ??= { pinned: database.pin(), users: 0, broken: false });
+      const mine = (shared ??= { pinned: database.pin(), users: 0 });
       mine.users += 1;
       try {
         return await (await mine.pinned).query<Row>(name, text, values);
-      } catch (error) {
-        // Those that are under way fail with it; the next one takes another.
-        mine.broken ||= error instanceof DatabaseUnavailable;
-        if (mine.broken && shared === mine) shared = null;
-        throw error;
       } finally {
         mine.users -= 1;
         if (mine.users === 0) {
-          if (shared === mine) shared = null;
+          shared = null;
+          // The pool keeps none that is broken.
           mine.pinned.then(
-            (pinned) => pinned.release(mine.broken),
+            (pinned) => pinned.release(),
             () => {},
           );
         }
