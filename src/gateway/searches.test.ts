@@ -68,7 +68,7 @@ test('a crowd of searches is served, and a line that stands is kept short', asyn
   for (let n = 0; n < 20; n += 1) assert.notEqual(ask(), null);
   let servedMs = 0;
   for (; ask() !== null; servedMs += 10) pass(10);
-  assert.ok(servedMs >= 300 && servedMs <= 400, `${servedMs}`);
+  assert.ok(servedMs >= 500 && servedMs <= 600, `${servedMs}`);
   const waiting = figures.searching;
   while (figures.searching > 0) {
     begun.shift()!.end();

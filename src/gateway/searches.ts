@@ -17,7 +17,7 @@ export type Searches = {
   run<T>(work: () => Promise<T>): Promise<T> | null;
 };
 
-const patienceMs = 300;
+const patienceMs = 500;
 
 export function createSearches({ ports, atOnceMax, waitingMax, waitMs, figures }: SearchesOptions): Searches {
   const waiting = new Set<{ readonly sinceMs: number; go(): void }>();
