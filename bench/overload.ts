@@ -206,12 +206,12 @@ function whatCame(
     shed: perSecond(({ shed }) => shed),
     wrong: perSecond(({ errors }) => errors),
     p99: { reads: p99('reads'), place: p99('place'), ends: p99('ends'), 'turned away': p99('turned away') },
-    normalAfter: normalAfter(heard.map(isNormal)),
+    normalAfter: firstNormal(heard.map(isNormal)),
     processes: rows(heard.reduce((sum, { answered }) => sum + answered, 0)),
   };
 }
 
-function normalAfter(normal: readonly boolean[]): number {
+function firstNormal(normal: readonly boolean[]): number {
   const at = normal.findIndex(
     (_is, n) => n + normalInARow <= normal.length && normal.slice(n, n + normalInARow).every(Boolean),
   );

@@ -16,6 +16,8 @@ export const lines: readonly Line[] = ['turn', 'commands', 'consumers'];
 
 export type OverloadOptions = {
   readonly ports: Ports;
+  /** What the event loop has used of the processor so far. */
+  processorMs(): number;
   /** The target of a turn of the event loop; the others' follow from it. 0: nobody is ever turned away. */
   readonly waitMs: number;
   /** How long the command has been waiting that has waited for longest. */
@@ -33,26 +35,31 @@ export type Overload = {
 
 /** Commands make more work than they are: of each turn, reads have the second half to themselves. */
 const commandShare = 0.5;
+/** Of what one may wait: whoever has just missed a turn waits for all of it, and then for its place in the next. */
+const turnShare = 0.5;
 const turnPatienceMs = 300;
 /** A batch on its way takes tens of milliseconds; a command waits for one, and for its own. */
-const commandTarget = 2;
-const commandPatienceMs = 500;
+const commandTarget = 4;
+const commandPatienceMs = 1_000;
 /** An order waits for five consumers one after the other, and has to be final within 5 s. */
-const behindTarget = 10;
-const behindPatienceMs = 1_000;
+const behindTarget = 20;
+const behindPatienceMs = 2_000;
 
-export function createOverload({ ports, waitMs, commandWaitMs, behindMs }: OverloadOptions): Overload {
+export function createOverload({ ports, processorMs, waitMs, commandWaitMs, behindMs }: OverloadOptions): Overload {
   const turn = standingLine(turnPatienceMs);
   const commands = standingLine(commandPatienceMs);
   const consumers = standingLine(behindPatienceMs);
   let commandsWait = 0;
   let behind = 0;
+  const turnMs = waitMs * turnShare;
   let isTurn = false;
   let turnBeganMs = 0;
+  let workedBeforeMs = 0;
 
   function beginTurn(nowMs: number): void {
     isTurn = true;
     turnBeganMs = nowMs;
+    workedBeforeMs = processorMs();
     // Two lines that change no faster than turns do.
     commandsWait = commandWaitMs();
     behind = behindMs();
@@ -61,10 +68,18 @@ export function createOverload({ ports, waitMs, commandWaitMs, behindMs }: Overl
     ports.soon(endTurn);
   }
 
+  /**
+   * How long the turn has been working, as far as that is more than `enoughMs`. A turn in which others had the processor
+   * is no longer than its work: turning away those who came meanwhile would not give it back.
+   */
+  function workedMs(nowMs: number, enoughMs: number): number {
+    return nowMs - turnBeganMs > enoughMs ? processorMs() - workedBeforeMs : 0;
+  }
+
   function endTurn(): void {
     const nowMs = ports.elapsed();
     isTurn = false;
-    turn.note(nowMs - turnBeganMs > waitMs, turnBeganMs, nowMs);
+    turn.note(workedMs(nowMs, turnMs) > turnMs, turnBeganMs, nowMs);
   }
 
   return {
@@ -72,10 +87,11 @@ export function createOverload({ ports, waitMs, commandWaitMs, behindMs }: Overl
       if (waitMs === 0) return null;
       const nowMs = ports.elapsed();
       if (!isTurn) beginTurn(nowMs);
-      const waitedMs = nowMs - turnBeganMs;
+      const turnTargetMs = turnMs * (isRead ? 1 : commandShare);
+      const worked = workedMs(nowMs, turnTargetMs);
       // One turn alone can be longer than anybody's patience.
-      if (waitedMs > turnPatienceMs) turn.note(true, turnBeganMs, nowMs);
-      if (turn.stands && waitedMs > waitMs * (isRead ? 1 : commandShare)) {
+      if (worked > turnPatienceMs) turn.note(true, turnBeganMs, nowMs);
+      if (turn.stands && worked > turnTargetMs) {
         turn.note(true, turnBeganMs, nowMs);
         return 'turn';
       }

@@ -25,9 +25,11 @@ export function queryHandler(route: QueryRoute, consistency: Consistency, search
     const { params, query, identity } = request;
     const ask = () => route.read({ params, query, caller: identity.caller, underToken } as never);
     const shown = route.searches === true ? searches.run(async () => ask()) : ask();
-    if (shown === null) return answerProblem(request, reply, 'overloaded', details.searches);
-    if (shown instanceof Promise) return shown.then((later) => show(request, reply, later, token, known));
-    show(request, reply, shown, token, known);
+    const give = (answered: QueryAnswer | null): void =>
+      answered === null
+        ? answerProblem(request, reply, 'overloaded', details.searches)
+        : show(request, reply, answered, token, known);
+    return shown instanceof Promise ? shown.then(give) : give(shown);
   }
 
   async function readOnceReached(

@@ -19,7 +19,7 @@ function world(options: Partial<SearchesOptions> = {}) {
   const begun: { readonly n: number; end(how?: Error): void }[] = [];
   let asked = 0;
   /** Asks for a search; null: it was turned away. */
-  const ask = (): Promise<number> | null => {
+  const ask = (): Promise<number | null> | null => {
     const n = (asked += 1);
     return searches.run(() => {
       const { promise, resolve, reject } = Promise.withResolvers<number>();
@@ -68,21 +68,37 @@ test('a crowd of searches is served, and a line that stands is kept short', asyn
   for (let n = 0; n < 20; n += 1) assert.notEqual(ask(), null);
   let servedMs = 0;
   for (; ask() !== null; servedMs += 10) pass(10);
-  assert.ok(servedMs >= 300 && servedMs <= 400, `${servedMs}`);
+  assert.ok(servedMs >= 500 && servedMs <= 600, `${servedMs}`);
   const waiting = figures.searching;
   while (figures.searching > 0) {
     begun.shift()!.end();
     await setImmediate();
   }
   assert.ok(waiting >= 20);
+  assert.notEqual(ask(), null, 'there is a place');
   assert.notEqual(ask(), null, 'nobody waits');
   pass(51);
   assert.equal(ask(), null, 'it was long a moment ago');
-  pass(1_000);
-  begun.shift()!.end();
-  await setImmediate();
-  assert.notEqual(ask(), null);
-  assert.notEqual(ask(), null);
+  while (begun.length > 0) {
+    begun.shift()!.end();
+    await setImmediate();
+  }
+  pass(1_001);
+  for (let n = 0; n < 3; n += 1) assert.notEqual(ask(), null);
   pass(51);
   assert.notEqual(ask(), null, 'it has been short for a second');
+});
+
+test('of a line that stands, those who have waited for too long are turned away when it is their turn', async () => {
+  const { figures, begun, ask, pass } = world({ atOnceMax: 1 });
+  const answers = [ask()!, ask()!, ask()!];
+  pass(51);
+  void ask();
+  pass(510);
+  assert.equal(ask(), null);
+  begun[0]!.end();
+  await setImmediate();
+  assert.deepEqual([await answers[1], await answers[2]], [null, null]);
+  assert.deepEqual([begun.length, figures.searching], [1, 0]);
+  assert.equal(figures.shed.searches.reads, 4);
 });

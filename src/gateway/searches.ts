@@ -13,14 +13,14 @@ export type SearchesOptions = {
 };
 
 export type Searches = {
-  /** Resolves to what `work` does, when it is its turn; null at once: too many are waiting already. */
-  run<T>(work: () => Promise<T>): Promise<T> | null;
+  /** Resolves to what `work` does, when it is its turn. Null, at once or later: it would wait for too long. */
+  run<T>(work: () => Promise<T>): Promise<T | null> | null;
 };
 
-const patienceMs = 300;
+const patienceMs = 500;
 
 export function createSearches({ ports, atOnceMax, waitingMax, waitMs, figures }: SearchesOptions): Searches {
-  const waiting = new Set<{ readonly sinceMs: number; go(): void }>();
+  const waiting = new Set<{ readonly sinceMs: number; go(): void; giveUp(): void }>();
   const line = standingLine(patienceMs);
   let underWay = 0;
 
@@ -40,12 +40,18 @@ export function createSearches({ ports, atOnceMax, waitingMax, waitMs, figures }
       return await work();
     } finally {
       underWay -= 1;
-      const [next] = waiting;
-      if (next !== undefined) {
+      const tooLong = isTooLong();
+      for (const next of waiting) {
         waiting.delete(next);
-        figures.searching = waiting.size;
-        next.go();
+        // Of a line that stands, its beginning is what nobody needs any more.
+        if (!tooLong || ports.elapsed() - next.sinceMs <= patienceMs) {
+          next.go();
+          break;
+        }
+        figures.shed.searches.reads += 1;
+        next.giveUp();
       }
+      figures.searching = waiting.size;
     }
   }
 
@@ -57,8 +63,8 @@ export function createSearches({ ports, atOnceMax, waitingMax, waitMs, figures }
         figures.shed.searches.reads += 1;
         return null;
       }
-      return new Promise<T>((resolve) => {
-        waiting.add({ sinceMs: ports.elapsed(), go: () => resolve(go(work)) });
+      return new Promise<T | null>((resolve) => {
+        waiting.add({ sinceMs: ports.elapsed(), go: () => resolve(go(work)), giveUp: () => resolve(null) });
         figures.searching = waiting.size;
       });
     },

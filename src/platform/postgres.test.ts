@@ -4,7 +4,7 @@ import { constants, getPriority } from 'node:os';
 import { test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import { testDatabase, testDatabaseUrl } from '../../tests/database.ts';
-import { DatabaseUnavailable, openDatabase } from './postgres.ts';
+import { DatabaseUnavailable, openDatabase, overOneConnection } from './postgres.ts';
 
 for (const code of ['EPIPE', 'ECONNRESET']) {
   test(`a connection that breaks with ${code} is a database that does not answer, and no answer of it`, async (t) => {
@@ -47,4 +47,30 @@ test('a transaction in which a statement fails is not done, also when nobody loo
     /rolled back/,
   );
   assert.equal(await database.transaction(async () => 'done'), 'done');
+});
+
+test('over one connection statements are sent at once, and the pool has it back afterwards', async (t) => {
+  const database = openDatabase(await testDatabaseUrl(t, []), { applicationName: 'test', poolMax: 1 });
+  t.after(() => database.end());
+  const shared = overOneConnection(database);
+  const ask = async (): Promise<number> =>
+    (await shared.query<{ pid: number }>('pid', 'select pg_backend_pid() as pid'))[0]!.pid;
+  const pids = await Promise.all([ask(), ask(), assert.rejects(shared.query('wrong', 'select 1 / 0')), ask()]);
+  const own = await database.query<{ pid: number }>('pid', 'select pg_backend_pid() as pid');
+  assert.deepEqual(pids, [own[0]!.pid, own[0]!.pid, undefined, own[0]!.pid]);
+  assert.equal(await ask(), own[0]!.pid);
+});
+
+test('a connection that breaks fails what is under way over it, and the next statement takes another', async (t) => {
+  const database = await testDatabase(t, []);
+  const shared = overOneConnection(database);
+  const ask = () => shared.query<{ pid: number }>('pid', 'select pg_backend_pid() as pid');
+  const [first] = await ask();
+  const asked = [shared.query('wait', 'select pg_sleep(60)'), ask()].map((one) =>
+    assert.rejects(one, DatabaseUnavailable),
+  );
+  await database.query('end', 'select pg_terminate_backend($1)', [first!.pid]);
+  await Promise.all(asked);
+  const [next] = await ask();
+  assert.notEqual(next!.pid, first!.pid);
 });

@@ -137,6 +137,34 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
   };
 }
 
+/**
+ * Sends every statement at once over one connection, on which they are answered one after the other: for those that are
+ * quick. An answer is taken once in a turn of the event loop; a connection for each statement would be taken for as long.
+ * A connection that breaks fails all that are under way over it; the next statement takes another.
+ */
+export function overOneConnection(database: Database): Sql {
+  let shared: { readonly pinned: Promise<PinnedConnection>; users: number } | null = null;
+  return {
+    async query<Row extends object>(name: string, text: string, values: readonly unknown[] = []) {
+      const mine = (shared ??= { pinned: database.pin(), users: 0 });
+      mine.users += 1;
+      try {
+        return await (await mine.pinned).query<Row>(name, text, values);
+      } finally {
+        mine.users -= 1;
+        if (mine.users === 0) {
+          shared = null;
+          // The pool keeps none that is broken.
+          mine.pinned.then(
+            (pinned) => pinned.release(),
+            () => {},
+          );
+        }
+      }
+    },
+  };
+}
+
 /** The name of a statement that is put together: PostgreSQL takes no longer ones than 63 bytes. */
 export function statementName(text: string): string {
   let name = statementNames.get(text);

@@ -5,7 +5,7 @@ import type { Caller, QueryRequest } from '#contracts/routes.ts';
 import type { RecordedEvent } from '#cqrs/event-log.ts';
 import type { Projection } from '#cqrs/projection.ts';
 import type { ReadTable } from '#cqrs/read-store.ts';
-import type { Database } from '#platform/postgres.ts';
+import type { Database, Sql } from '#platform/postgres.ts';
 import { completedOrders } from './orders.ts';
 import { ordersOfOthers } from './parked-streams.ts';
 import { customerNotFound, maySee, type ReadModel } from './read-model.ts';
@@ -14,9 +14,11 @@ import { rfc3339, utcTime } from './utc-time.ts';
 
 export function customersReadModel(
   database: Database,
+  /** For what is read by its key. */
+  single: Sql,
   cache: ResourceCache,
 ): ReadModel & { isCustomer(customerId: string, caller: Caller): Promise<boolean> } {
-  const readIt = (customerId: string): Promise<Resource | undefined> => readCustomer(database, customerId);
+  const readIt = (customerId: string): Promise<Resource | undefined> => readCustomer(single, customerId);
   const find = async (customerId: string, caller: Caller, mayBeBehind = false): Promise<Resource | undefined> =>
     maySee(caller, customerId) ? cache.read(cacheKey(customerId), () => readIt(customerId), mayBeBehind) : undefined;
 
@@ -153,7 +155,7 @@ function added(spent: string | null, amount: number, currency: string): string {
 
 const cacheKey = (customerId: string): string => `customer/${customerId}`;
 
-async function readCustomer(database: Database, customerId: string): Promise<Resource | undefined> {
+async function readCustomer(database: Sql, customerId: string): Promise<Resource | undefined> {
   const [row] = await database.query<CustomerRow>(
     'read customer',
     `select customer_id, version, profile, orders, spent, revision, ${rfc3339('last_order_at')} as last_order_at

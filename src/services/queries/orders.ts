@@ -13,7 +13,7 @@ import type { Caller, QueryRequest } from '#contracts/routes.ts';
 import type { RecordedEvent } from '#cqrs/event-log.ts';
 import type { Projection } from '#cqrs/projection.ts';
 import type { ReadTable, RowKey, Rows } from '#cqrs/read-store.ts';
-import type { Database } from '#platform/postgres.ts';
+import type { Database, Sql } from '#platform/postgres.ts';
 import { emptyPage, itemTexts } from './listing.ts';
 import { listOrders, type OrderTexts } from './order-lists.ts';
 import { orderThen } from './order-then.ts';
@@ -29,11 +29,13 @@ export type FindOrder = (orderId: string, caller: Caller, mayBeBehind?: boolean)
 
 export function ordersReadModel(
   database: Database,
+  /** For what is read by its key. */
+  single: Sql,
   cache: ResourceCache,
   isCustomer: (customerId: string, caller: Caller) => Promise<boolean>,
 ): ReadModel & { find: FindOrder } {
   const readOrder = async (orderId: string): Promise<Resource | undefined> => {
-    const [row] = await readRows(database, [orderId]);
+    const [row] = await readRows(single, [orderId]);
     return row && resourceOf(row);
   };
   const find: FindOrder = async (orderId, caller, mayBeBehind = false) => {
@@ -298,5 +300,5 @@ const resourceOf = (row: OrderRow): Resource => ({
 const shownColumns = `o.order_id, o.version, o.customer_id, o.status, o.failure, o.lines, o.total, o.currency,
   o.payment_status, o.payment_method, ${rfc3339('o.placed_at')} as placed_at, ${rfc3339('o.updated_at')} as updated_at`;
 
-const readRows = (database: Database, orderIds: readonly string[]): Promise<OrderRow[]> =>
+const readRows = (database: Sql, orderIds: readonly string[]): Promise<OrderRow[]> =>
   database.query('read orders', `select ${shownColumns} from orders o where order_id = any($1)`, [orderIds]);

@@ -6,7 +6,7 @@ import type { QueryAnswer, QueryRequest } from '#contracts/routes.ts';
 import type { RecordedEvent } from '#cqrs/event-log.ts';
 import type { Projection } from '#cqrs/projection.ts';
 import type { ReadTable, Rows } from '#cqrs/read-store.ts';
-import type { Database } from '#platform/postgres.ts';
+import type { Database, Sql } from '#platform/postgres.ts';
 import {
   cursorsOf,
   emptyPage,
@@ -24,8 +24,9 @@ import { lexemes, wordQueries, wordsOf } from './search-words.ts';
 /** Names are sorted by this much of them, so that a cursor stays below its 1,024 characters. */
 const nameKeyLengthMax = 100;
 
-export function productsReadModel(database: Database, cache: ResourceCache): ReadModel {
-  const readIt = (sku: string): Promise<Resource | undefined> => readProduct(database, sku);
+/** `single`: for what is read by its key. */
+export function productsReadModel(database: Database, single: Sql, cache: ResourceCache): ReadModel {
+  const readIt = (sku: string): Promise<Resource | undefined> => readProduct(single, sku);
 
   return {
     projection: productsProjection(cache),
@@ -186,12 +187,12 @@ type ShownRow = Omit<ProductRow, 'words' | 'name_key'>;
 
 const cacheKey = (sku: string): string => `product/${sku}`;
 
-async function readProduct(database: Database, sku: string): Promise<Resource | undefined> {
+async function readProduct(database: Sql, sku: string): Promise<Resource | undefined> {
   const [row] = await readProducts(database, [sku]);
   return row && resourceOf(row);
 }
 
-const readProducts = (database: Database, skus: readonly string[]): Promise<ShownRow[]> =>
+const readProducts = (database: Sql, skus: readonly string[]): Promise<ShownRow[]> =>
   database.query(
     'read products',
     'select sku, version, catalogue, on_hand, reserved, stock_version from products where sku = any($1)',

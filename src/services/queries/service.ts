@@ -3,7 +3,7 @@ import type { QueryRequest, QueryRoute } from '#contracts/routes.ts';
 import type { Positions } from '#cqrs/consistency-token.ts';
 import type { Projection } from '#cqrs/projection.ts';
 import { type Ports, systemPorts } from '#platform/ports.ts';
-import type { Database } from '#platform/postgres.ts';
+import { type Database, overOneConnection } from '#platform/postgres.ts';
 import { auditCache, type CacheDifference, type ReadResources } from './cache-audit.ts';
 import { customersReadModel } from './customers.ts';
 import { historyReadModel } from './history.ts';
@@ -67,12 +67,13 @@ export function createReadModels({
     cacheMb,
     shared === null ? null : createSecondLevel(shared, () => applied(), ports),
   );
-  const customers = customersReadModel(database, cache);
-  const orders = ordersReadModel(database, cache, customers.isCustomer);
+  const single = overOneConnection(database);
+  const customers = customersReadModel(database, single, cache);
+  const orders = ordersReadModel(database, single, cache, customers.isCustomer);
   const models = [
     orders,
     customers,
-    productsReadModel(database, cache),
+    productsReadModel(database, single, cache),
     paymentsReadModel(database, orders.find),
     historyReadModel(database, orders.find),
     salesReadModel(database),
