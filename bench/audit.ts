@@ -15,7 +15,7 @@ const { values: flags } = parseArgs({
   options: {
     orders: { type: 'string', default: '100000' },
     rounds: { type: 'string', default: '6' },
-    seconds: { type: 'string', default: '15' },
+    seconds: { type: 'string', default: '60' },
     smoke: { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h', default: false },
   },
@@ -25,7 +25,7 @@ if (flags.help) {
 
   --orders N    orders that are audited, about 7 events each (default 100000)
   --rounds N    blocks of load with the rolling audit, and as many without it, in turn (default 6; 0: none)
-  --seconds S   length of a block (default 15)
+  --seconds S   length of a block (default 60: the process of the walks has begun and warmed up by then)
   --smoke       2000 orders and one short block each, without judging the times
 
 Examples:

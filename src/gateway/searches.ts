@@ -17,7 +17,9 @@ export type Searches = {
   run<T>(work: () => Promise<T>): Promise<T | null> | null;
 };
 
-const patienceMs = 500;
+/** As with commands: one that is let in waits for a free place, and then for the database. */
+const waitTarget = 4;
+const patienceMs = 1_000;
 
 export function createSearches({ ports, atOnceMax, waitingMax, waitMs, figures }: SearchesOptions): Searches {
   const waiting = new Set<{ readonly sinceMs: number; go(): void; giveUp(): void }>();
@@ -29,7 +31,7 @@ export function createSearches({ ports, atOnceMax, waitingMax, waitMs, figures }
     if (waitMs === 0) return false;
     const nowMs = ports.elapsed();
     const [head] = waiting;
-    const isLong = head !== undefined && nowMs - head.sinceMs > waitMs;
+    const isLong = head !== undefined && nowMs - head.sinceMs > waitMs * waitTarget;
     line.note(isLong, nowMs, nowMs);
     return isLong && line.stands;
   };
