@@ -131,8 +131,7 @@ export function postgresReadStore(database: Database): ReadStore {
 
   return {
     parked: postgresParkedMessages(database),
-    committed: <R extends Row>(table: ReadTable<R>, key: RowKey) =>
-      kept.get(table)?.get(rowKey(key)) as R | undefined,
+    committed: <R extends Row>(table: ReadTable<R>, key: RowKey) => kept.get(table)?.get(rowKey(key)) as R | undefined,
 
     async takeOver(readModels) {
       await database.query(
