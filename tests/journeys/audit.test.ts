@@ -1,15 +1,13 @@
 /** What diverges is found, recorded, repaired and settled: by the API, by the command line, by itself. */
 import assert from 'node:assert/strict';
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { test, type TestContext } from 'node:test';
-import { promisify } from 'node:util';
 import Value from 'typebox/value';
 import { AnchorsView, type AuditOutcome, AuditsView, DivergenceList, DivergenceView } from '#contracts/audit-http.ts';
 import { HistoryView, JobView, type OrderView } from '#contracts/http.ts';
 import { type Database, openDatabase } from '#platform/postgres.ts';
 import type { DatabaseOwner, Settings } from '#platform/settings.ts';
-import type { RollingAudit } from '../../src/audit/running.ts';
 import { untilAtRest } from '../invariants.ts';
 import type { TestSystem } from '../running-program.ts';
 import { startTestSystem } from '../running-system.ts';
@@ -326,39 +324,3 @@ test('the rolling audit finds damage by itself, in one of two processes, and say
   assert.match(metrics, /twofold_audit_worked_seconds_total 0\.\d/);
   assert.match(metrics, /twofold_audit_looked_entities\{walk="logs"\} \d\d/);
 });
-
-test('the process of the rolling audit is killed: another one goes on where it was', async (t) => {
-  const { system } = await furnished(t, { auditSharePercent: 3 });
-  const audit = databaseOf(t, system, 'audit');
-  const rolling = async (): Promise<RollingAudit | null> => {
-    const [row] = await audit.query<{ state: string }>('', 'select state from rolling_audit');
-    return row === undefined ? null : (JSON.parse(row.state) as RollingAudit);
-  };
-  const endedIn = (state: RollingAudit): string[] =>
-    Object.entries(state.walks).flatMap(([name, { ended, endedAt, looked }]) =>
-      ended ? [`${name} ${endedAt} ${looked}`] : [],
-    );
-  const before = await until('some of its walks have ended', async () => {
-    const state = await rolling();
-    return state !== null && !state.ended && endedIn(state).length >= 2 ? state : null;
-  });
-  const [pid] = await walkers();
-  assert.ok(pid !== undefined && (await walkers()).length === 1);
-  process.kill(pid, 'SIGKILL');
-  const after = await until('it is heard of again, and has gone on', async () => {
-    const state = await rolling();
-    const others = (await walkers()).filter((one) => one !== pid);
-    return others.length === 1 && endedIn(state!).length > endedIn(before).length ? state : null;
-  });
-  assert.equal(after.beganAt, before.beganAt, 'it is the same round');
-  assert.deepEqual(endedIn(after).slice(0, endedIn(before).length), endedIn(before));
-});
-
-/** The processes of rolling audits that this process has started. */
-async function walkers(): Promise<number[]> {
-  const { stdout } = await promisify(execFile)('ps', ['-A', '-o', 'pid=,ppid=,args=']);
-  return stdout.split('\n').flatMap((line) => {
-    const [pid, parent, ...command] = line.trim().split(/\s+/);
-    return Number(parent) === process.pid && command.join(' ').includes('audit-process.ts') ? [Number(pid)] : [];
-  });
-}

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { OrderView } from '#contracts/http.ts';
 import { type Ports, systemPorts } from '#platform/ports.ts';
-import type { Database } from '#platform/postgres.ts';
+import type { Database, Sql } from '#platform/postgres.ts';
 import { createResourceCache } from './resource-cache.ts';
 import { createSecondLevel } from './second-level.ts';
 import { memorySharedCache, type SharedCache } from './shared-cache.ts';
@@ -51,14 +51,18 @@ test('memory of a shared cache is bounded by bytes', async () => {
   assert.ok(size >= 15 && size <= 20, String(size));
 });
 
-/** Counts what is asked of a database. */
+/** Counts what is asked of a database, on whatever connection. */
 function counting(database: Database): { database: Database; asked: string[] } {
   const asked: string[] = [];
-  const query: Database['query'] = (name, ...rest) => {
-    asked.push(name);
-    return database.query(name, ...rest);
-  };
-  return { database: { ...database, query }, asked };
+  const counted = <S extends Sql>(sql: S): S => ({
+    ...sql,
+    query: (name, ...rest) => {
+      asked.push(name);
+      return sql.query(name, ...rest);
+    },
+  });
+  const pin: Database['pin'] = async () => counted(await database.pin());
+  return { database: { ...counted(database), pin }, asked };
 }
 
 const orderUrl = '/v1/orders/:orderId';

@@ -1,3 +1,4 @@
+/** An import that is cut off at any moment, and done again: every order once, every sum right. */
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -5,9 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, suite, test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
-import { type Run, sample, sampleOrders, startImport } from './import-process.fixture.ts';
-import type { ImportSummary } from './import-report.ts';
-import { MemoryShop } from './shop.fixture.ts';
+import { type Run, sample, sampleOrders, startImport } from '../../src/import/import-process.fixture.ts';
+import type { ImportSummary } from '../../src/import/import-report.ts';
+import { MemoryShop } from '../../src/import/shop.fixture.ts';
 
 suite('an import that is cut off and done again', () => {
   let folder = '';
