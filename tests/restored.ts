@@ -5,12 +5,12 @@ import { resolve } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { openDatabase } from '#platform/postgres.ts';
 import { databaseOwners, type DatabaseOwner, databaseUrlName } from '#platform/settings.ts';
-import { untilAtRest } from '../invariants.ts';
-import type { DatabaseUrls } from '../running-program.ts';
-import { startTestSystem } from '../running-system.ts';
-import { newId, type Shop, until } from '../shop-client.ts';
+import { untilAtRest } from './invariants.ts';
+import type { DatabaseUrls } from './running-program.ts';
+import { startTestSystem } from './running-system.ts';
+import { newId, type Shop, until } from './shop-client.ts';
 
-const project = resolve(import.meta.dirname, '../..');
+const project = resolve(import.meta.dirname, '..');
 
 test('after one database is restored its consumers stop and say so; after all are, everything goes on', async (t) => {
   const first = await startTestSystem(t);

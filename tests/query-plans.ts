@@ -1,4 +1,4 @@
-/** The lists at size: the plans of the very statements that they send, for any mix of filters, frequent and rare. */
+/** `npm run plans`: the lists at size; the plans of the very statements that they send, for any mix of filters, frequent and rare. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { OrderListQuery, OrderView, ProductListQuery, ProductView } from '#contracts/http.ts';
@@ -8,8 +8,7 @@ import { createReadModels, queriesSchema, readsOptions } from '#services/queries
 import { testDatabaseUrl } from './database.ts';
 import { fillOrders, fillProducts, met, mixedLists, placedBefore } from './orders-at-size.ts';
 
-/** `npm run plans` asks for a million: filling them takes longer than all other tests have. */
-const orders = Number(process.env['TWOFOLD_TEST_ORDERS'] ?? '200000');
+const orders = 1_000_000;
 /** How many rows any step of a plan may give: what `listing.ts` promises, with the row that says that there were more. */
 const rowsMax = { read: 101, walk: 5_000, search: 115_000, searchWords: 50_001, sample: 10_000 } as const;
 type Kind = keyof typeof rowsMax;
