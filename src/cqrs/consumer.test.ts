@@ -7,7 +7,7 @@ import type { EventLog, Origin, RecordedEvent } from './event-log.ts';
 import { type Feed, localFeed } from './feed.ts';
 import { openMemoryLog } from './memory-log.ts';
 import { type Reactions, startReactions } from './reactions.ts';
-import { systemPorts } from '#platform/ports.ts';
+import { type Ports, systemPorts } from '#platform/ports.ts';
 
 /** Long enough to fail a test that waits it out. */
 const foreverMs = 30_000;
@@ -73,7 +73,7 @@ const busOf = (log: EventLog): CommandBus =>
 function counting(t: TestContext, own: EventLog = openMemoryLog('stock.0')) {
   const orders = openMemoryLog('orders.0');
   const troubles = noted<string>();
-  const start = (more: { bus?: CommandBus; reactions?: Reactions; feed?: Feed } = {}): Consumer => {
+  const start = (more: { bus?: CommandBus; reactions?: Reactions; feed?: Feed; ports?: Ports } = {}): Consumer => {
     const consumer = startReactions({
       name: counter,
       feed: localFeed(orders),
@@ -318,4 +318,35 @@ test('a consumer stops at once while it waits for events, and while it waits to 
   from = performance.now();
   await failing.stop();
   assert.ok(performance.now() - from < 400, 'the next try would have come after 800 ms');
+});
+
+test('events that come close to each other are reacted to together, unless somebody waits for them', async (t) => {
+  const { orders, own, start } = counting(t);
+  const pauses = noted<() => void>();
+  const appends = noted<number>();
+  // A clock that stands still, and pauses that end when the test says so.
+  const ports = {
+    ...systemPorts,
+    elapsed: () => 0,
+    after(ms: number, act: () => void) {
+      if (ms > 15) return systemPorts.after(ms, act);
+      pauses.add(act);
+      return () => {};
+    },
+  };
+  own.tail.onPush((events) => appends.add(events.length));
+  const consumer = start({ ports });
+  await happen(orders);
+  await appends.atLeast(1);
+  await pauses.atLeast(1);
+  await happen(orders, 2);
+  await happen(orders, 3);
+  pauses.all[0]!();
+  await appends.atLeast(2);
+  await pauses.atLeast(2);
+  await happen(orders);
+  await reached(consumer, 7);
+  assert.deepEqual(appends.all, [1, 5, 1]);
+  await pauses.atLeast(3);
+  pauses.all[2]!();
 });

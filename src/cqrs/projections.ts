@@ -1,20 +1,18 @@
 /** Runs the projections of a read database: one transaction per batch for all of them. */
 import { failpoint } from '#platform/failpoint.ts';
-import { type Ports, sleep, systemPorts } from '#platform/ports.ts';
+import { type Ports, systemPorts } from '#platform/ports.ts';
 import { batchEventsMax, type Consumer, type ReportTrouble, startConsumer, waitForEventsMs } from './consumer.ts';
 import { type CheckpointMove, type RecordedEvent, serviceOf } from './event-log.ts';
 import type { Feed } from './feed.ts';
+import { gathering } from './gathering.ts';
 import { inOrder } from './in-order.ts';
 import { createParking } from './parking.ts';
 import type { AfterCommit, Projection } from './projection.ts';
 import type { ReadStore } from './read-store.ts';
 import { assertSourceStands } from './source-epoch.ts';
 
-/**
- * Batches begin this far apart, unless one is full or somebody waits for what it holds: half of what a batch
- * costs is the same for one event as for fifty. After a pause the first event is applied at once.
- */
-const gatherMs = 10;
+/** How far apart batches begin. */
+const gatherMs = 20;
 
 /**
  * Runs those projections of the read database that fold the log of `feed`. One transaction per batch for all
@@ -59,26 +57,7 @@ export function startProjections(options: {
   let passed: ReadonlySet<number> = new Set();
   let afterCommitFailed: unknown = null;
 
-  let applying = -Infinity;
-  async function gather(): Promise<void> {
-    const pauseMs = gatherMs - (ports.elapsed() - applying);
-    if (pauseMs <= 0) return;
-    const wanted = new AbortController();
-    const unheed = consumer.progress.onWait(() => wanted.abort());
-    await sleep(ports, pauseMs, wanted.signal);
-    unheed();
-  }
-
-  /** Hands out batches that have gathered; what is read again, one by one, has waited long enough. */
-  const gathered: Feed = {
-    ...feed,
-    async next(position, limit, waitMs) {
-      if (limit > 1) await gather();
-      const delivered = await feed.next(position, limit, waitMs);
-      if (limit > 1 && delivered.length > 0) applying = delivered.length < limit ? ports.elapsed() : -Infinity;
-      return delivered;
-    },
-  };
+  const gathered = gathering(feed, { ports, everyMs: gatherMs, progress: () => consumer.progress });
 
   const parking = createParking({
     consumer: name,

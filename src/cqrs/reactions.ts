@@ -5,6 +5,7 @@ import type { CommandBus, Scope, StreamRef } from './command-bus.ts';
 import { batchEventsMax, type Consumer, type ReportTrouble, startConsumer, waitForEventsMs } from './consumer.ts';
 import type { CheckpointMove, EventLog, RecordedEvent } from './event-log.ts';
 import type { Feed } from './feed.ts';
+import { gathering } from './gathering.ts';
 import { createParking, MessageFailed } from './parking.ts';
 import { assertSourceStands } from './source-epoch.ts';
 
@@ -14,6 +15,9 @@ export type Reaction = {
   react(event: RecordedEvent<never>, scope: Scope): void;
 };
 export type Reactions = Readonly<Record<string, Reaction>>;
+
+/** How far apart batches begin: five of them follow one another before an order has come to its end. */
+const gatherMs = 15;
 
 /**
  * Runs `reactions` to the events of `feed` through the service's own command bus. An event that no
@@ -30,9 +34,7 @@ export type Reactions = Readonly<Record<string, Reaction>>;
  * - a log that cannot be written is nobody’s fault: nothing is parked
  * - a retry replays a stream in order, and newer messages do not overtake it
  * - trouble is told, retried more and more slowly, and over once the events are applied
- * - a message that cannot be applied is parked with its stream, and other streams flow on in order
- * - a handler that fails for all streams pauses its consumer, which parks nothing and goes on by itself
- * - a retry replays a stream in order, and newer messages do not overtake it
+ * - events that come close to each other are reacted to together, unless somebody waits for them
  * - what cannot be read is parked at once, unless the consumer does nothing about its type anyway
  * - a consumer whose source went back applies and skips nothing, says so, and goes on once that is settled
  * - a consumer stops at once while it waits for events, and while it waits to try again
@@ -79,14 +81,14 @@ export function startReactions(options: {
     failpoint('reaction-appended');
   }
 
-  return startConsumer({
+  const consumer: Consumer = startConsumer({
     ports,
     name,
     feed,
     reportTrouble,
     ...createParking({
       consumer: name,
-      feed,
+      feed: gathering(feed, { ports, everyMs: gatherMs, progress: () => consumer.progress }),
       ports,
       parked: log.parked,
       reportTrouble,
@@ -101,6 +103,7 @@ export function startReactions(options: {
       apply,
     }),
   });
+  return consumer;
 }
 
 /** Whatever follows from an event names it as its cause and stays in its trace. */

@@ -1,4 +1,5 @@
 /** Who is calling: `Authorization: Bearer <JWT>`, checked against a shared secret or published keys. */
+import { createSecretKey } from 'node:crypto';
 import { createRemoteJWKSet, errors, jwtVerify, type JWTPayload, type JWTVerifyGetKey } from 'jose';
 import { LRUCache } from 'lru-cache';
 import { ID_PATTERN } from '#contracts/values.ts';
@@ -98,7 +99,10 @@ function tokenVerifier({
   issuer,
   audience,
 }: AccessOptions): ((token: string) => Promise<JWTPayload>) | null {
-  const shared = secret ? new TextEncoder().encode(secret) : null;
+  // Made once: as bytes it would be imported for each token, which takes as long as the check.
+  const shared = secret
+    ? createSecretKey(secret, 'utf8').toCryptoKey({ name: 'HMAC', hash: 'SHA-256' }, false, ['verify'])
+    : null;
   const published = jwksUrl
     ? createRemoteJWKSet(new URL(jwksUrl), { timeoutDuration: keysTimeoutMs, cooldownDuration: keysCooldownMs })
     : null;

@@ -1,14 +1,14 @@
 /** The read model `customers`: who they are, and what their orders come to. */
 import { CustomerParams, CustomerView } from '#contracts/http.ts';
 import type { OrderingEvent } from '#contracts/ordering.ts';
-import type { Caller, QueryRequest } from '#contracts/routes.ts';
+import type { Caller, QueryAnswer, QueryRequest } from '#contracts/routes.ts';
 import type { RecordedEvent } from '#cqrs/event-log.ts';
 import type { Projection } from '#cqrs/projection.ts';
 import type { ReadTable } from '#cqrs/read-store.ts';
 import type { Database, Sql } from '#platform/postgres.ts';
 import { completedOrders } from './orders.ts';
 import { ordersOfOthers } from './parked-streams.ts';
-import { customerNotFound, maySee, type ReadModel } from './read-model.ts';
+import { customerNotFound, maySee, type ReadModel, whenThere } from './read-model.ts';
 import type { Resource, ResourceCache } from './resource-cache.ts';
 import { rfc3339, utcTime } from './utc-time.ts';
 
@@ -19,7 +19,11 @@ export function customersReadModel(
   cache: ResourceCache,
 ): ReadModel & { isCustomer(customerId: string, caller: Caller): Promise<boolean> } {
   const readIt = (customerId: string): Promise<Resource | undefined> => readCustomer(single, customerId);
-  const find = async (customerId: string, caller: Caller, mayBeBehind = false): Promise<Resource | undefined> =>
+  const find = (
+    customerId: string,
+    caller: Caller,
+    mayBeBehind = false,
+  ): Resource | undefined | Promise<Resource | undefined> =>
     maySee(caller, customerId) ? cache.read(cacheKey(customerId), () => readIt(customerId), mayBeBehind) : undefined;
 
   return {
@@ -40,8 +44,11 @@ export function customersReadModel(
           elsewhere: ordersOfOthers(database, customerId),
         }),
         answers: { 200: CustomerView },
-        read: async ({ params, caller, underToken }: QueryRequest<CustomerParams>) =>
-          (await find(params.customerId, caller, underToken === false)) ?? customerNotFound(params.customerId),
+        read: ({ params: { customerId }, caller, underToken }: QueryRequest<CustomerParams>) =>
+          whenThere(
+            find(customerId, caller, underToken === false),
+            (customer): QueryAnswer => customer ?? customerNotFound(customerId),
+          ),
       },
     ],
   };

@@ -19,13 +19,17 @@ import { listOrders, type OrderTexts } from './order-lists.ts';
 import { orderThen } from './order-then.ts';
 import { bodyOf, evolve, type OrderEventRecord, type OrderRow, placedRow } from './order-view.ts';
 import { ordersOfOthers } from './parked-streams.ts';
-import { customerNotFound, foldRows, maySee, orderNotFound, type ReadModel } from './read-model.ts';
+import { customerNotFound, foldRows, maySee, orderNotFound, type ReadModel, whenThere } from './read-model.ts';
 import type { Resource, ResourceCache } from './resource-cache.ts';
 import { exactSku, lexemes, rememberingWordsOf, wordsOf, wordsOfId } from './search-words.ts';
 import { rfc3339, utcTime } from './utc-time.ts';
 
 /** The order as bytes; undefined when there is none that the caller may see. `mayBeBehind`: what other processes share will do. */
-export type FindOrder = (orderId: string, caller: Caller, mayBeBehind?: boolean) => Promise<Resource | undefined>;
+export type FindOrder = (
+  orderId: string,
+  caller: Caller,
+  mayBeBehind?: boolean,
+) => Resource | undefined | Promise<Resource | undefined>;
 
 export function ordersReadModel(
   database: Database,
@@ -38,9 +42,13 @@ export function ordersReadModel(
     const [row] = await readRows(single, [orderId]);
     return row && resourceOf(row);
   };
-  const find: FindOrder = async (orderId, caller, mayBeBehind = false) => {
-    const order = await cache.read(cacheKey(orderId), () => readOrder(orderId), mayBeBehind);
-    return order && maySee(caller, order.owner) ? order : undefined;
+  const find: FindOrder = (orderId, caller, mayBeBehind = false) => {
+    const ifAllowed = (order: Resource | undefined): Resource | undefined =>
+      order && maySee(caller, order.owner) ? order : undefined;
+    return whenThere(
+      cache.read(cacheKey(orderId), () => readOrder(orderId), mayBeBehind),
+      ifAllowed,
+    );
   };
 
   const textsOf: OrderTexts = (orderIds, status) =>
@@ -69,11 +77,11 @@ export function ordersReadModel(
         query: OrderQuery,
         shows: ({ params: { orderId } }: QueryRequest<OrderParams>) => ({ streams: [`order-${orderId}`] }),
         answers: { 200: OrderView },
-        read: async ({ params: { orderId }, query, caller, underToken }: QueryRequest<OrderParams, OrderQuery>) => {
+        read: ({ params: { orderId }, query, caller, underToken }: QueryRequest<OrderParams, OrderQuery>) => {
           const isNow = query.version === undefined && query.asOf === undefined;
-          const order = await find(orderId, caller, isNow && underToken === false);
-          if (order === undefined) return orderNotFound(orderId);
-          return orderThen(database, orderId, order, query);
+          return whenThere(find(orderId, caller, isNow && underToken === false), (order) =>
+            order === undefined ? orderNotFound(orderId) : orderThen(database, orderId, order, query),
+          );
         },
       },
       {

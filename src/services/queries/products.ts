@@ -17,7 +17,7 @@ import {
   readPage,
 } from './listing.ts';
 import { ordersWithout } from './parked-streams.ts';
-import type { ReadModel } from './read-model.ts';
+import { type ReadModel, whenThere } from './read-model.ts';
 import type { Resource, ResourceCache } from './resource-cache.ts';
 import { lexemes, wordQueries, wordsOf } from './search-words.ts';
 
@@ -45,10 +45,12 @@ export function productsReadModel(database: Database, single: Sql, cache: Resour
           elsewhere: ordersWithout(database, sku),
         }),
         answers: { 200: ProductView },
-        async read({ params: { sku }, underToken }: QueryRequest<SkuParams>) {
-          const product = await cache.read(cacheKey(sku), () => readIt(sku), underToken === false);
-          return product ?? { refused: { code: 'product-not-found', detail: `There is no product ${sku}.` } };
-        },
+        read: ({ params: { sku }, underToken }: QueryRequest<SkuParams>) =>
+          whenThere(
+            cache.read(cacheKey(sku), () => readIt(sku), underToken === false),
+            (product): QueryAnswer =>
+              product ?? { refused: { code: 'product-not-found', detail: `There is no product ${sku}.` } },
+          ),
       },
       {
         method: 'GET',

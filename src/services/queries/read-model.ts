@@ -22,6 +22,12 @@ export type ReadModel = {
 export const maySee = (caller: Caller, owner: string | undefined): boolean =>
   caller.role === 'operator' || owner === undefined || caller.customerId === owner;
 
+/** `act` on what is there already, in this turn, or once it is: what is read from memory waits for nothing. */
+export const whenThere = <T, Result>(
+  found: T | Promise<T>,
+  act: (found: T) => Result | Promise<Result>,
+): Result | Promise<Result> => (found instanceof Promise ? found.then(act) : act(found));
+
 export const orderNotFound = (orderId: string): { refused: Refusal } => ({
   refused: { code: 'order-not-found', detail: `There is no order ${orderId}.` },
 });
