@@ -271,7 +271,7 @@ function report(took: number, notCompleted: number, fresh: string): boolean {
 /** A system in a temporary folder, in a process of its own. */
 async function startOwn(): Promise<{ address: string; stop(): Promise<void> }> {
   const folder = mkdtempSync(join(tmpdir(), 'twofold-bench-'));
-  const child = spawn(process.execPath, ['src/main.ts', 'up', '--port', '0', '--empty', '--data-dir', folder], {
+  const child = spawn(process.execPath, ['bin/twofold.js', 'up', '--port', '0', '--empty', '--data-dir', folder], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const stop = async (): Promise<void> => {

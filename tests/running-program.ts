@@ -73,7 +73,7 @@ export async function startTestProcess(
   env: Readonly<Record<string, string>>,
   ready: RegExp,
 ): Promise<TestProcess> {
-  const child = spawn(process.execPath, ['src/main.ts', ...args], {
+  const child = spawn(process.execPath, ['bin/twofold.js', ...args], {
     cwd: project,
     env: { ...process.env, TWOFOLD_LOG_LEVEL: 'warn', TWOFOLD_AUDIT_SHARE_PERCENT: '0', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
