@@ -26,7 +26,8 @@ function gathered() {
   let head = 0;
   const feed: Feed = {
     source: 'orders.0',
-    async next(position, limit) {
+    async next(position, limit, waitMs) {
+      if (head <= position && waitMs > 0) await new Promise(() => {});
       const count = Math.min(limit, head - position);
       return Array.from({ length: count }, (_, n) => ({ position: position + n + 1 }) as RecordedEvent);
     },
@@ -39,12 +40,13 @@ function gathered() {
   const gatheringFeed = gathering(feed, { ports, everyMs, progress: () => progress });
   return {
     progress,
+    interrupt: () => gatheringFeed.interrupt(),
     happen: (position: number) => (head = position),
     /** The positions given; undefined as long as they are not. */
     next(position: number, limit = 100) {
       const asked: { given?: number[] } = {};
       void gatheringFeed
-        .next(position, limit, 0)
+        .next(position, limit, 5_000)
         .then((events) => (asked.given = events.map((event) => event.position)));
       return asked;
     },
@@ -127,4 +129,17 @@ test('what is read one by one is given at once', async () => {
   const second = feed.next(1, 1);
   await feed.pass(0);
   assert.deepEqual(second.given, [2]);
+});
+
+test('an interrupt ends the gathering, and nothing is waited for after it', async () => {
+  const feed = await justBegun();
+  const second = feed.next(1);
+  await feed.pass(1);
+  feed.interrupt();
+  await feed.pass(0);
+  assert.deepEqual(second.given, []);
+  feed.happen(2);
+  const third = feed.next(1);
+  await feed.pass(everyMs);
+  assert.deepEqual(third.given, [2]);
 });

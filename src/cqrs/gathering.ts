@@ -14,6 +14,7 @@ import type { Progress } from './progress.ts';
  * - a full batch is followed by the next at once
  * - who waits for an event waits for no batch to gather
  * - what is read one by one is given at once
+ * - an interrupt ends the gathering, and nothing is waited for after it
  */
 export function gathering(
   feed: Feed,
@@ -21,22 +22,32 @@ export function gathering(
 ): Feed {
   const { ports, everyMs } = options;
   let begunMs = -Infinity;
+  let underWay: AbortController | null = null;
+  let interrupts = 0;
 
   async function gather(): Promise<void> {
     const pauseMs = everyMs - (ports.elapsed() - begunMs);
     if (pauseMs <= 0) return;
-    const wanted = new AbortController();
-    const unheed = options.progress().onWait(() => wanted.abort());
-    await sleep(ports, pauseMs, wanted.signal);
+    const ended = new AbortController();
+    underWay = ended;
+    const unheed = options.progress().onWait(() => ended.abort());
+    await sleep(ports, pauseMs, ended.signal);
     unheed();
+    underWay = null;
   }
 
   return {
     ...feed,
+    interrupt() {
+      interrupts += 1;
+      underWay?.abort();
+      feed.interrupt();
+    },
     async next(position, limit, waitMs) {
       if (limit === 1) return feed.next(position, limit, waitMs);
+      const interruptsBefore = interrupts;
       await gather();
-      const delivered = await feed.next(position, limit, waitMs);
+      const delivered = await feed.next(position, limit, interrupts === interruptsBefore ? waitMs : 0);
       if (delivered.length > 0) begunMs = delivered.length < limit ? ports.elapsed() : -Infinity;
       return delivered;
     },

@@ -132,7 +132,7 @@ export function startProjections(options: {
   const consumer = startConsumer({
     ports,
     name,
-    feed,
+    feed: gathered,
     reportTrouble,
     ...parking,
     async start() {

@@ -81,14 +81,15 @@ export function startReactions(options: {
     failpoint('reaction-appended');
   }
 
+  const gathered = gathering(feed, { ports, everyMs: gatherMs, progress: () => consumer.progress });
   const consumer: Consumer = startConsumer({
     ports,
     name,
-    feed,
+    feed: gathered,
     reportTrouble,
     ...createParking({
       consumer: name,
-      feed: gathering(feed, { ports, everyMs: gatherMs, progress: () => consumer.progress }),
+      feed: gathered,
       ports,
       parked: log.parked,
       reportTrouble,
