@@ -19,7 +19,7 @@ import { postgresSources } from './source-epoch.ts';
  * What is remembered of rows that were loaded or put last. As long as this store is the one that moves the
  * checkpoints, nobody else changes what its consumers have put: what they go on with is read once.
  */
-const rowsKeptBytesMax = 16 * 1_048_576; // of each table
+const rowsKeptBytesMax = 8 * 1_048_576; // of each table
 
 /** How the database of a read store is opened. */
 export const readStoreOptions = {
