@@ -24,4 +24,4 @@ export type Told = {
 
 /** A line of a table: what it tells of, and so many cells. */
 export const row = (name: string, cells: readonly string[]): string =>
-  `${name.padEnd(36)}${cells.map((cell) => cell.padStart(24)).join('')}`.trimEnd();
+  `${name.padEnd(36)}${cells.map((cell) => `  ${cell}`.padStart(28)).join('')}`.trimEnd();

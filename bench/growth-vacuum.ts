@@ -5,21 +5,14 @@ import { usedBetween } from '../load/machine.ts';
 import { measure, type Progress } from '../load/measure.ts';
 import { profiles } from '../load/profiles.ts';
 import { furnish } from '../load/shop.ts';
-import { type GrowthBench, row, type Told } from './growth-parts.ts';
+import type { GrowthBench, Told } from './growth-parts.ts';
+import { compareThirds, type Minute } from './minutes.ts';
 import { isOfOverload, microsPerRequest } from './order-load.ts';
 import { type OwnSystem, settled, startOwnSystem } from './own-system.ts';
 import { digits } from './ratio-table.ts';
 import { grownBeyondRows, openTableSizes, type TableSize, type TableSizes } from './table-sizes.ts';
 
-const slowerMost = 1.2;
 const warmUpSeconds = 10;
-
-type Minute = {
-  readonly latencies: Latencies;
-  answered: number;
-  /** Of the server and PostgreSQL. */
-  spentMicros: number;
-};
 
 export async function vacuum(bench: GrowthBench): Promise<Told> {
   const { ending, smoke, minutes, requestsPerSecond, progress } = bench;
@@ -139,42 +132,5 @@ function watchMinutes(system: OwnSystem, tables: TableSizes, minuteSeconds: numb
   };
 }
 
-/** The last third beside the first, of what was to stay as it was. */
-function compareThirds(all: readonly Minute[]): Told {
-  const minutes = Math.max(1, Math.floor(all.length / 3));
-  const [first, last] = [all.slice(0, minutes), all.slice(-minutes)].map((third) => ({
-    place: p99Of('place', third),
-    reads: p99Of('reads', third),
-    micros: sumOf(third, ({ spentMicros }) => spentMicros) / sumOf(third, ({ answered }) => answered),
-  }));
-  const compared = [
-    ['orders placed, p99 ms', first!.place, last!.place],
-    ['reads, p99 ms', first!.reads, last!.reads],
-    ['processor time of an answer, µs', first!.micros, last!.micros],
-  ] as const;
-  return {
-    text: [
-      row('', ['first third', 'last third', 'ratio', 'must']),
-      ...compared.map(([name, before, after]) =>
-        row(name, [digits(before), digits(after), digits(after / before), `≤ ${slowerMost}`]),
-      ),
-    ].join('\n'),
-    missed: compared
-      .filter(([, before, after]) => after / before > slowerMost)
-      .map(
-        ([name, before, after]) =>
-          `${name}: ${digits(after / before)} of the first third in the last, at most ${slowerMost}`,
-      ),
-  };
-}
-
-function p99Of(name: string, minutes: readonly Minute[]): number {
-  const sum = new Latencies();
-  for (const { latencies } of minutes) sum.add(latencies.export());
-  return sum.of(name)?.p99 ?? NaN;
-}
-
-const sumOf = (minutes: readonly Minute[], of: (minute: Minute) => number): number =>
-  minutes.reduce((sum, minute) => sum + of(minute), 0);
 const megabytes = (bytes: number): string => `${digits(bytes / 1_048_576)} MB`;
 const whole = (value: number): string => value.toLocaleString('en');
