@@ -8,9 +8,9 @@ import { digits } from './ratio-table.ts';
 
 /** Orders with so many lines, at such a rate: each for itself asks for less than the machine can do. */
 const sizes = [
-  { lines: 1, perSecond: 100 },
-  { lines: 20, perSecond: 40 },
-  { lines: 1_000, perSecond: 3 },
+  { lines: 1, perSecond: 50 },
+  { lines: 20, perSecond: 20 },
+  { lines: 1_000, perSecond: 2 },
 ] as const;
 const [products, customers, connections] = [2_000, 100, 16];
 
@@ -32,7 +32,7 @@ export async function lines({ ending, smoke, warm, inTurn }: GrowthBench): Promi
       requestsPerSecond: size.perSecond,
       orderShare: 1,
       connections,
-      seconds: smoke ? 3 : 15,
+      seconds: smoke ? 4 : 20,
       // While the rate rises, a few a second are none for seconds.
       warmUpSeconds: smoke ? 0 : 2,
       linesEach: size.lines,

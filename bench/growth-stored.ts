@@ -46,10 +46,10 @@ async function openSide({ ending, smoke, progress }: GrowthBench, wanted: number
   const { system, events } = await startWithStored(ending, progress, wanted, { TWOFOLD_CACHE_MB: cacheMb });
   const load = await openOrderLoad(ending, system, smoke ? { products: 20, customers: 1 } : { products, customers });
   const wish = {
-    requestsPerSecond: smoke ? 30 : 150,
+    requestsPerSecond: smoke ? 30 : 60,
     orderShare: 1,
     connections: 100,
-    seconds: smoke ? 1 : 10,
+    seconds: smoke ? 1 : 15,
     warmUpSeconds: smoke ? 0.5 : 2,
   };
   const order = async (): Promise<Block> => {
