@@ -8,7 +8,7 @@ import type { GrowthBench, Told } from './growth-parts.ts';
 import { spread } from './growth-spread.ts';
 import { stored } from './growth-stored.ts';
 import { vacuum } from './growth-vacuum.ts';
-import { turnsOf, warmBlocksMax } from './turns.ts';
+import { turnsOf } from './turns.ts';
 
 const parts = {
   stored: { says: 'orders and reads with 0, 1 and 10 million events stored', minutes: 60, measure: stored },
@@ -21,6 +21,8 @@ const parts = {
 type PartName = keyof typeof parts;
 const partNames = Object.keys(parts) as readonly PartName[];
 const byDefault: readonly PartName[] = ['stored', 'lines', 'spread'];
+/** Their blocks are long. */
+const warmBlocksMax = 4;
 /** An answer that was not as expected may be long. */
 const whyLinesMax = 12;
 

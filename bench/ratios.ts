@@ -13,10 +13,11 @@ import { commands } from './ratios-of-commands.ts';
 import { growth } from './ratios-of-growth.ts';
 import { lists } from './ratios-of-lists.ts';
 import { reads } from './ratios-of-reads.ts';
-import { turnsOf, warmBlocksMax } from './turns.ts';
+import { turnsOf } from './turns.ts';
 
 const groups: readonly Group[] = [reads, appends, commands, catchingUp, growth, lists];
 const quickPairs = 1;
+const warmBlocksMax = 8;
 /** An answer that was not as expected may be long. */
 const whyLinesMax = 8;
 

@@ -2,9 +2,6 @@
 import { inTurn, warmUp } from './pairs.ts';
 import type { Bench } from './ratio-groups.ts';
 
-/** What is not as fast as it gets by then never will be. */
-export const warmBlocksMax = 8;
-
 type Turns = Pick<Bench, 'inTurn' | 'warmInTurn'> & {
   /** Runs each of `blocks` until it is as fast as it gets. */
   warm(label: string, blocks: Readonly<Record<string, () => Promise<number>>>): Promise<void>;
