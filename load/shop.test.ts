@@ -30,10 +30,10 @@ async function turningAway(t: TestContext, code: string) {
 test('whoever furnishes comes back when the system has too much to do', async (t) => {
   const { asked, shop } = await turningAway(t, 'overloaded');
   assert.deepEqual(await furnish(shop, 'x', 1, [{ customerId: 'ada' }]), ['LOAD-x-0']);
-  const once = ['PUT /v1/products/LOAD-x-0', 'POST /v1/products/LOAD-x-0/stock-adjustments', 'PUT /v1/customers/ada'];
+  const each = ['PUT /v1/products/LOAD-x-0', 'POST /v1/products/LOAD-x-0/stock-adjustments', 'PUT /v1/customers/ada'];
   assert.deepEqual(
     asked.filter((path) => !path.startsWith('GET')),
-    once.flatMap((path) => [path, path]),
+    each.flatMap((path) => [path, path]),
   );
 });
 

@@ -179,6 +179,6 @@ test('orders have from 1 to twice as many lines less one, or just as many where 
     const bodies = Array.from({ length: 200 }, () => traffic.place(user).bytes);
     return new Set(bodies.map((bytes) => bytes.split('"sku":').length - 1));
   };
-  assert.deepEqual([...counts(false)].toSorted(), [1, 2, 3, 4, 5]);
-  assert.deepEqual([...counts(true)], [3]);
+  assert.deepEqual(counts(false), new Set([1, 2, 3, 4, 5]));
+  assert.deepEqual(counts(true), new Set([3]));
 });
