@@ -136,7 +136,7 @@ ${partNames.map((name) => `  ${name.padEnd(8)}${parts[name].says.padEnd(60)}${St
   --pairs N         stored, lines, spread: how often each block runs (default 12)
   --minutes N       vacuum: how long (default 30)
   --rate R          vacuum: requests a second, 3 in 10 of them orders (default 1000)
-  --smoke           all parts within a minute: little data, short blocks, no time is judged
+  --smoke           all parts in about a minute: little data, short blocks, no time is judged
 
 Examples:
   npm run bench:growth -- --only stored --events 0,1000000
