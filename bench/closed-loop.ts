@@ -67,6 +67,13 @@ export function isWhole(arrived: Buffer, head: string, isRight: (body: Buffer) =
   throw new Error(`not as expected:\n${arrived.toString()}`);
 }
 
+/** The bytes of a request with a body of JSON. */
+export const requestOf = (method: string, path: string, token: string, body: string): Buffer =>
+  Buffer.from(
+    `${method} ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAuthorization: Bearer ${token}\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  );
+
 function open(port: number, n: number): { socket: Socket; ready: Promise<unknown> } {
   const localAddress = `127.0.0.${1 + Math.floor(n / connectionsPerAddress)}`;
   const socket = connect({ port, host: '127.0.0.1', ...(n < connectionsPerAddress ? {} : { localAddress }) });

@@ -1,5 +1,6 @@
 /** The users of `npm run load`, as often as they are wanted, on a system that a benchmark has started. */
 import type { Ending } from '../tests/running-program.ts';
+import type { ProcessRow } from '../load/machine.ts';
 import { measure, type Measured } from '../load/measure.ts';
 import { isCaughtUp } from '../load/metrics.ts';
 import { furnish, type SystemUnderLoad } from '../load/shop.ts';
@@ -10,6 +11,8 @@ export type LoadWish = {
   readonly connections: number;
   readonly seconds: number;
   readonly warmUpSeconds: number;
+  /** Of every order; by default from 1 to 3. */
+  readonly linesEach?: number;
 };
 
 export type OrderLoad = {
@@ -22,7 +25,8 @@ export type OrderLoad = {
   checked(): string;
 };
 
-const isOfOverload = /: (unanswered|503)\b/;
+/** Whether an error of a load says that too much was asked for, and not that something was wrong. */
+export const isOfOverload = (error: string): boolean => /: (unanswered|503)\b/.test(error);
 const caughtUpTimeoutMs = 120_000;
 
 export async function openOrderLoad(
@@ -47,7 +51,8 @@ export async function openOrderLoad(
           generators: 1,
           thinkMs: 0,
           hotShare: 0,
-          lines: 2,
+          lines: wish.linesEach ?? 2,
+          linesAlike: wish.linesEach !== undefined,
           customers,
           skus,
           onProgress: () => {},
@@ -56,7 +61,7 @@ export async function openOrderLoad(
       );
       const { totals, brokenOff } = measured;
       const errors = Object.entries(totals.errors).map(([kind, times]) => `${times} × ${kind}`);
-      const wrong = errors.filter((kind) => !isOfOverload.test(kind));
+      const wrong = errors.filter((kind) => !isOfOverload(kind));
       if (wrong.length > 0) throw new Error(`the load: ${wrong.join('; ')}`);
       const undone = [...errors];
       if (brokenOff !== null) undone.push(brokenOff);
@@ -69,3 +74,19 @@ export async function openOrderLoad(
     checked: () => `${answered.toLocaleString('en')} answers, ${orders.toLocaleString('en')} orders`,
   };
 }
+
+/**
+ * Microseconds of processor time of the server and PostgreSQL per order, with all that follows from it, of a load of
+ * nothing but orders. Throws when some of it was left undone: it would be missing.
+ */
+export function microsPerOrder({ processes, totals, overload }: Awaited<ReturnType<OrderLoad['run']>>): number {
+  if (overload !== null) throw new Error(`what is measured has to be done: ${overload}`);
+  const answered = Object.values(totals.answered).reduce((sum, one) => sum + one, 0);
+  return (microsPerRequest(processes) * answered) / totals.answered['place']!;
+}
+
+/** Of the server, what it has started, and PostgreSQL; not of those who ask, and not of the payment provider. */
+export const microsPerRequest = (processes: readonly ProcessRow[]): number =>
+  processes
+    .filter(({ name }) => name === 'server' || name === 'PostgreSQL' || name.startsWith('its '))
+    .reduce((sum, one) => sum + one.microsPerRequest, 0);

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { openSystem, type SystemUnderLoad } from '../load/shop.ts';
 import { type Ending, programDataDir, startTestProgram, type TestProgram } from '../tests/running-program.ts';
+import { isCaughtUp } from '../load/metrics.ts';
 import { newId } from '../tests/shop-client.ts';
 import { assertAnswersAreDurable } from './durability.ts';
 
@@ -11,8 +12,17 @@ export type OwnSystem = SystemUnderLoad & {
   readonly server: { readonly port: number; readonly pid: number };
 };
 
-/** Asserts that its commands are durable when they are answered. `dataDir` has the data of an earlier one; by default it has none. */
-export async function startOwnSystem(ending: Ending, dataDir?: string): Promise<OwnSystem> {
+const caughtUpTimeoutMs = 120_000;
+
+/**
+ * Asserts that its commands are durable when they are answered. `dataDir` has the data of an earlier one; by default it
+ * has none. `env` sets more than a benchmark needs.
+ */
+export async function startOwnSystem(
+  ending: Ending,
+  dataDir?: string,
+  env: Readonly<Record<string, string>> = {},
+): Promise<OwnSystem> {
   const [secret, issuer, audience] = [randomBytes(32).toString('base64url'), 'twofold-bench', 'twofold-bench'];
   const program = await startTestProgram(ending, dataDir ?? (await programDataDir(ending)), {
     TWOFOLD_LOG_LEVEL: 'error',
@@ -20,6 +30,7 @@ export async function startOwnSystem(ending: Ending, dataDir?: string): Promise<
     TWOFOLD_JWT_ISSUER: issuer,
     TWOFOLD_JWT_AUDIENCE: audience,
     TWOFOLD_RATE_LIMIT_CUSTOMER: '0',
+    ...env,
   });
   const { address } = program;
   const system = await openSystem(ending, { url: address, secret, issuer, audience, tokens: [] });
@@ -37,4 +48,9 @@ export async function startOwnSystem(ending: Ending, dataDir?: string): Promise<
     operatorToken: system.operatorToken!,
     server: { port: Number(new URL(address).port), pid: program.pids().node },
   };
+}
+
+/** What is measured next is not to pay for what is left to do. Rejects when that takes too long. */
+export async function settled({ shop }: Pick<OwnSystem, 'shop'>): Promise<void> {
+  if (!(await isCaughtUp(shop, caughtUpTimeoutMs))) throw new Error('a consumer is still behind');
 }

@@ -107,5 +107,5 @@ const row = (name: string, says: string, cells: readonly string[], verdict = '')
 const under = (text: string): string => `      ${text.replaceAll('\n', '\n      ')}`;
 
 /** Three digits that count, or all before the point. */
-const digits = (value: number): string =>
+export const digits = (value: number): string =>
   value >= 100 ? Math.round(value).toLocaleString('en') : value >= 10 ? value.toFixed(1) : value.toFixed(2);

@@ -1,20 +1,17 @@
 /** Ratios 6, 7 and 10: commands through HTTP, and orders with all that follows from them. */
-import { randomUUID } from 'node:crypto';
 import { openDatabase } from '#platform/postgres.ts';
 import { syncsPerSecond } from '../load/machine.ts';
-import { isCaughtUp } from '../load/metrics.ts';
-import { until } from '../tests/shop-client.ts';
 import type { Server } from './bare-server.ts';
 import { startBareServer } from './bare-server.ts';
-import { closedLoop, isWhole } from './closed-loop.ts';
+import { closedLoop, isWhole, requestOf } from './closed-loop.ts';
+import { hotBesideSpread } from './hot-beside-spread.ts';
 import { openOrderLoad } from './order-load.ts';
 import { openOneRowInserts } from './one-row-inserts.ts';
-import { type OwnSystem, startOwnSystem } from './own-system.ts';
+import { type OwnSystem, settled, startOwnSystem } from './own-system.ts';
 import { byPair } from './pairs.ts';
 import { type Bench, figure, type Group } from './ratio-groups.ts';
 import type { Measured, RatioName } from './ratio-table.ts';
 
-const caughtUpTimeoutMs = 120_000;
 const syncs = async (): Promise<number> => syncsPerSecond();
 const syncFigure = (blocks: readonly number[]) => figure('fdatasync of 4 KiB', 'a second', blocks);
 
@@ -78,74 +75,6 @@ async function besideEcho({ ending, quick, warmInTurn }: Bench, system: OwnSyste
   };
 }
 
-/** Orders placed as fast as they are answered; counted until the last of them has come to its end. */
-async function hotBesideSpread({ quick, warmInTurn }: Bench, system: OwnSystem): Promise<Measured> {
-  const { shop, program, server, operatorToken } = system;
-  const [connections, seconds, products, pieces] = [64, quick ? 0.5 : 4, quick ? 50 : 1_000, 1_000_000_000];
-  const { sku: hot, customerId } = await shop.furnish(pieces);
-  const run = randomUUID().slice(0, 8);
-  const spread = Array.from({ length: products }, (_, n) => `BENCH-${run}-${n}`);
-  for (const sku of spread) await shop.putProduct(sku).then(() => shop.adjustStock(sku, pieces));
-  await settled(system);
-  const ordering = openDatabase(program.databaseUrls.ordering, { applicationName: 'bench', poolMax: 1 });
-  const inventory = openDatabase(program.databaseUrls.inventory, { applicationName: 'bench', poolMax: 1 });
-  let placed = 0;
-  const orders = (skus: readonly string[]) => async (): Promise<number> => {
-    const began = performance.now();
-    const { requests } = await closedLoop(server, {
-      connections,
-      seconds,
-      request() {
-        const lines = [{ sku: skus[(placed += 1) % skus.length]!, quantity: 1 }];
-        const body = JSON.stringify({ customerId, lines, payment: { method: 'pm_ok' } });
-        return requestOf('POST', '/v1/orders', operatorToken, body);
-      },
-      isAnswer: (arrived) => isWhole(arrived, 'HTTP/1.1 201 ', (answer) => answer.includes('"status":"pending"')),
-    });
-    // An order that is not at its end has a time by which it will be.
-    await until('all orders are at their end', async () => {
-      const [row] = await ordering.query<{ open: boolean }>(
-        'open',
-        'select exists (select from streams where due_at is not null) as open',
-      );
-      return row!.open ? null : true;
-    });
-    const perSecond = (requests * 1_000) / (performance.now() - began);
-    await settled(system);
-    return perSecond;
-  };
-  try {
-    const rates = await warmInTurn('ratio 10', { hot: orders([hot]), spread: orders(spread), syncs });
-    const [done] = await ordering.query<{ completed: number }>(
-      '',
-      `select count(*) as completed from orders where customer_id = $1 and status = 'completed'`,
-      [customerId],
-    );
-    const [left] = await inventory.query<{ shipped: number; reserved: number }>(
-      '',
-      `select (count(*) * $2::bigint - sum(on_hand))::bigint as shipped, sum(reserved)::bigint as reserved
-       from stock where sku = any($1)`,
-      [[hot, ...spread], pieces],
-    );
-    if (done!.completed !== placed || left!.shipped !== placed || left!.reserved !== 0)
-      throw new Error(`of ${placed} orders ${done!.completed} are completed, ${JSON.stringify(left)} of the stock`);
-    return {
-      pairs: byPair(rates.hot, rates.spread),
-      figures: [
-        figure('orders of one product', 'a second', rates.hot),
-        figure(`orders of ${products.toLocaleString('en')} by turns`, 'a second', rates.spread),
-        syncFigure(rates.syncs),
-      ],
-      notes: [
-        `${connections} connections, placed for ${seconds} s, counted until the last was at its end; ` +
-          `checked: ${placed.toLocaleString('en')} orders completed, and as many pieces gone`,
-      ],
-    };
-  } finally {
-    await Promise.all([ordering.end(), inventory.end()]);
-  }
-}
-
 /** Orders by schedule, beside a single client whose every insert is committed, in the same PostgreSQL. */
 async function besideCommit({ ending, quick, inTurn, progress }: Bench, system: OwnSystem): Promise<Measured> {
   const [seconds, writesPerSecond] = [quick ? 1 : 8, quick ? 50 : 1_000];
@@ -190,15 +119,4 @@ async function besideCommit({ ending, quick, inTurn, progress }: Bench, system: 
       ...(overloads.length === 0 ? [] : [`too much was asked in ${overloads.length} blocks, such as: ${overloads[0]}`]),
     ],
   };
-}
-
-const requestOf = (method: string, path: string, token: string, body: string): Buffer =>
-  Buffer.from(
-    `${method} ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAuthorization: Bearer ${token}\r\n` +
-      `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
-  );
-
-/** The next block is not to pay for what this one has left to do. */
-async function settled({ shop }: OwnSystem): Promise<void> {
-  if (!(await isCaughtUp(shop, caughtUpTimeoutMs))) throw new Error('a consumer is still behind');
 }

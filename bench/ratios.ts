@@ -5,7 +5,6 @@ import { dirname, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Progress } from '#platform/progress-bar.ts';
 import { openEnding } from '../tests/running-program.ts';
-import { inTurn, warmUp } from './pairs.ts';
 import type { Group } from './ratio-groups.ts';
 import { isPassed, jsonOf, type Outcome, type RatioName, ratioNames, ratios, textOf } from './ratio-table.ts';
 import { appends } from './ratios-of-appends.ts';
@@ -14,6 +13,7 @@ import { commands } from './ratios-of-commands.ts';
 import { growth } from './ratios-of-growth.ts';
 import { lists } from './ratios-of-lists.ts';
 import { reads } from './ratios-of-reads.ts';
+import { turnsOf } from './turns.ts';
 
 const groups: readonly Group[] = [reads, appends, commands, catchingUp, growth, lists];
 const quickPairs = 1;
@@ -71,16 +71,6 @@ async function measured(
   quick: boolean,
 ): Promise<ReadonlyMap<RatioName, Outcome>> {
   ending = openEnding();
-  const turns = async <Name extends string, Block>(
-    label: string,
-    blocks: Readonly<Record<Name, () => Promise<Block>>>,
-  ): Promise<Record<Name, Block[]>> => {
-    let done = 0;
-    progress.begin(label, pairs * Object.keys(blocks).length);
-    const all = await inTurn(blocks, pairs, () => progress.reach((done += 1)));
-    progress.end();
-    return all;
-  };
   try {
     const found = await group.measure({
       ending,
@@ -88,17 +78,7 @@ async function measured(
       quick,
       pairs,
       progress,
-      inTurn: turns,
-      async warmInTurn(label, blocks) {
-        const all = Object.values<() => Promise<number>>(blocks);
-        progress.begin(`${label}, warming up`, all.length);
-        for (const [n, block] of all.entries()) {
-          await warmUp(block, quick ? 0 : warmBlocksMax);
-          progress.reach(n + 1);
-        }
-        progress.end();
-        return turns(label, blocks);
-      },
+      ...turnsOf(progress, pairs, quick ? 0 : warmBlocksMax),
     });
     return new Map(
       [...found].map(([name, one]): [RatioName, Outcome] => [name, 'kind' in one ? one : { kind: 'measured', ...one }]),

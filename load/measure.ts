@@ -23,6 +23,7 @@ export type MeasureOptions = {
   readonly thinkMs: number;
   readonly hotShare: number;
   readonly lines: number;
+  readonly linesAlike?: boolean;
   readonly customers: readonly Customer[];
   readonly skus: readonly string[];
   /** Told once a second. */
@@ -188,6 +189,7 @@ export function plansOf(options: Omit<MeasureOptions, 'onProgress'>): readonly P
       skus: options.skus,
       hotShare: options.hotShare,
       lines: options.lines,
+      linesAlike: options.linesAlike ?? false,
     };
   });
 }

@@ -38,6 +38,8 @@ export type Plan = {
   readonly skus: readonly string[];
   readonly hotShare: number;
   readonly lines: number;
+  /** Every order has just as many lines, not from 1 to twice as many less one. */
+  readonly linesAlike?: boolean;
 };
 
 export type ToGenerator = { readonly kind: 'prepare'; readonly plan: Plan } | { readonly kind: 'begin' | 'stop' };

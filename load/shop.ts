@@ -1,5 +1,6 @@
 /** The system under load: one that runs already, or one of its own; what has to be there before anyone can order, and what it says of itself. */
 import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import { SignJWT } from 'jose';
 import { type Ending, programDataDir, startTestProgram } from '../tests/running-program.ts';
 import { openShop, type Shop } from '../tests/shop-client.ts';
@@ -31,6 +32,8 @@ export class CannotLoad extends Error {
 }
 
 const requestsAtOnce = 64;
+/** Of a request that is turned away, with a second or so between them. */
+const triesMax = 30;
 const pieces = 1_000_000_000;
 
 /** Connects to the system at `url`, or starts one in a temporary folder whose users need tokens as real ones do. */
@@ -79,9 +82,9 @@ export async function furnish(
   await inParallel(skus, async (sku, n) => {
     const price = { amount: 100 + (n % 5_000), currency: 'EUR' };
     const word = searchWords[n % searchWords.length]!;
-    const product = await shop.request('PUT', `/v1/products/${sku}`, { json: { name: `Load ${word} ${n}`, price } });
+    const product = await admitted(shop, 'PUT', `/v1/products/${sku}`, { json: { name: `Load ${word} ${n}`, price } });
     if (product.status !== 201) throw refused(shop.address, product);
-    const stock = await shop.request('POST', `/v1/products/${sku}/stock-adjustments`, {
+    const stock = await admitted(shop, 'POST', `/v1/products/${sku}/stock-adjustments`, {
       json: { quantity: pieces, reason: 'load' },
       headers: { 'consistency-token': product.headers.get('consistency-token') ?? '' },
     });
@@ -90,7 +93,7 @@ export async function furnish(
   });
   await inParallel(customers, async ({ customerId }, n) => {
     const json = { name: `Load Customer ${n}`, country: 'Germany' };
-    const reply = await shop.request('PUT', `/v1/customers/${customerId}`, { json });
+    const reply = await admitted(shop, 'PUT', `/v1/customers/${customerId}`, { json });
     if (reply.status !== 201 && reply.status !== 200) throw refused(shop.address, reply);
   });
   const headers = { 'consistency-token': token, prefer: 'wait=5' };
@@ -99,6 +102,21 @@ export async function furnish(
     async () => (await shop.get(`/v1/products/${skus.at(-1)}`, headers)).status === 200,
   );
   return skus;
+}
+
+/** Furnishing is as fast as the system lets it: who is turned away comes back, and nothing was done meanwhile. */
+async function admitted(
+  shop: Shop,
+  method: string,
+  path: string,
+  sent: NonNullable<Parameters<Shop['request']>[2]>,
+): ReturnType<Shop['request']> {
+  for (let tries = 1; ; tries += 1) {
+    const reply = await shop.request(method, path, sent);
+    const { code } = (reply.body ?? {}) as { code?: string };
+    if (code !== 'overloaded' || tries === triesMax) return reply;
+    await delay(1_000 * Number(reply.headers.get('retry-after') ?? 1));
+  }
 }
 
 async function inParallel<T>(items: readonly T[], work: (item: T, n: number) => Promise<void>): Promise<void> {

@@ -170,3 +170,15 @@ test('reads are mixed as the table says', () => {
   }
   for (const { name, percent } of readMix) assert.ok(Math.abs(counts.get(name)! / 1_000 - percent) < 1, name);
 });
+
+test('orders have from 1 to twice as many lines less one, or just as many where all are to be alike', () => {
+  const counts = (linesAlike: boolean): ReadonlySet<number> => {
+    const options = { name: 'run-0', skus: ['A'], hotShare: 0, lines: 3, random: randomOf(1), now: () => 0 };
+    const traffic = createTraffic({ ...options, linesAlike });
+    const user = traffic.user('ada', []);
+    const bodies = Array.from({ length: 200 }, () => traffic.place(user).bytes);
+    return new Set(bodies.map((bytes) => bytes.split('"sku":').length - 1));
+  };
+  assert.deepEqual(counts(false), new Set([1, 2, 3, 4, 5]));
+  assert.deepEqual(counts(true), new Set([3]));
+});

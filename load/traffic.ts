@@ -54,6 +54,8 @@ export type TrafficOptions = {
   readonly skus: readonly string[];
   readonly hotShare: number;
   readonly lines: number;
+  /** Every order has just as many. */
+  readonly linesAlike?: boolean;
   random(): number;
   /** Milliseconds of a clock that only goes forward. */
   now(): number;
@@ -76,7 +78,15 @@ const versionsPerUserMax = 32;
 const visibleWithinMs = 5_000;
 const waitSeconds = 5;
 
-export function createTraffic({ name, skus, hotShare, lines, random, now }: TrafficOptions): Traffic {
+export function createTraffic({
+  name,
+  skus,
+  hotShare,
+  lines,
+  linesAlike = false,
+  random,
+  now,
+}: TrafficOptions): Traffic {
   const hotOrders: OwnOrder[] = [];
   const productTags = new Map<string, string>();
   let placed = 0;
@@ -85,7 +95,7 @@ export function createTraffic({ name, skus, hotShare, lines, random, now }: Traf
 
   function linesOfOrder(): string {
     // From 1 to twice as many less one: `lines` on average.
-    const count = 1 + Math.floor(random() * (2 * lines - 1));
+    const count = linesAlike ? lines : 1 + Math.floor(random() * (2 * lines - 1));
     let text = '';
     for (let n = 0; n < count; n += 1) {
       const sku = n === 0 && random() < hotShare ? skus[0]! : oneOf(skus);
