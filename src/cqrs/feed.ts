@@ -7,7 +7,7 @@ import type { Client } from 'pg';
 import { type Ports, sleep, systemPorts } from '#platform/ports.ts';
 import type { Database, PinnedConnection } from '#platform/postgres.ts';
 import type { Anchor, LogReader, RecordedEvent } from './event-log.ts';
-import { wakeChannel } from './postgres-log.ts';
+import { listenerName, wakeChannel } from './postgres-log.ts';
 import { Progress } from './progress.ts';
 import type { Tail } from './tail.ts';
 
@@ -81,6 +81,9 @@ export function remoteFeed(log: LogReader, database: Database): Feed {
               () => {},
             ),
         );
+        await pinned
+          .query('listener', `select set_config('application_name', $1, false)`, [listenerName])
+          .catch(() => {});
         await pinned.client.query(`listen ${wakeChannel}`).catch(() => {});
         await broken;
         connection = null;

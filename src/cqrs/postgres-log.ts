@@ -43,7 +43,10 @@ export type PostgresLogOptions = {
 
 /** The channel on which a log tells other processes that it has grown. */
 export const wakeChannel = 'log_appended';
+/** The name of the application whose connection listens there. */
+export const listenerName = 'twofold listens';
 const wakeEveryMs = 20;
+const lookForListenersMs = 1_000;
 const retryPauseMs = 50;
 
 /** What is worth another try, by SQLSTATE: the transaction was rolled back through no fault of its own. */
@@ -83,6 +86,8 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
   const appendTimeoutMs = options.appendTimeoutMs ?? 15_000;
   let writer: Promise<PinnedConnection> | null = null;
   let cancelWake: (() => void) | null = null;
+  let lookedForListenersMs = -Infinity;
+  let isListenedTo = false;
   let lastTurn: Promise<unknown> = Promise.resolve();
 
   /** One transaction at a time on the writer's connection. */
@@ -126,10 +131,26 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
   function wakeOthers(): void {
     cancelWake ??= ports.after(wakeEveryMs, () => {
       cancelWake = null;
-      database
-        .query('wake', `select set_config('synchronous_commit', 'off', true), pg_notify($1, '')`, [wakeChannel])
-        .catch(() => {});
+      wake().catch(() => {});
     });
+  }
+
+  /** Whoever begins to listen may be heard of a second later: until then it looks by itself. */
+  async function wake(): Promise<void> {
+    if (ports.elapsed() - lookedForListenersMs >= lookForListenersMs) {
+      lookedForListenersMs = ports.elapsed();
+      const [found] = await database.query<{ listened: boolean }>(
+        'listeners',
+        `select exists (select from pg_stat_activity where datname = current_database() and application_name = $1)
+           as listened`,
+        [listenerName],
+      );
+      isListenedTo = found!.listened;
+    }
+    if (!isListenedTo) return;
+    await database.query('wake', `select set_config('synchronous_commit', 'off', true), pg_notify($1, '')`, [
+      wakeChannel,
+    ]);
   }
 
   /**
