@@ -240,7 +240,8 @@ export const statements: Readonly<Record<string, (tables: LogTables, values: rea
   },
   owner: (tables) => [{ source: tables.source }],
   limit: () => [],
-  wake: () => [],
+  // Nobody listens: every process looks by itself.
+  listeners: () => [{ listened: false }],
   head: (tables) => [{ position: tables.head }],
   anchor: (tables) => [{ epoch: tables.epoch, position: tables.head, hash: tables.hash }],
   read(tables, [position, limit]) {
