@@ -124,40 +124,6 @@ test('what is given while a batch is on its way gathers for the next one', async
   assert.deepEqual(asked.appended.map(streamsOf), [['account-a'], ['account-b', 'account-c', 'account-d']]);
 });
 
-test('commands of several callers gather for a moment, and who calls alone waits for nobody', async () => {
-  let nowMs = 0;
-  const pauses: { readonly ms: number; readonly end: () => void }[] = [];
-  const ports = {
-    ...systemPorts,
-    elapsed: () => nowMs,
-    after(ms: number, end: () => void) {
-      pauses.push({ ms, end });
-      return () => {};
-    },
-  };
-  const { log, asked } = watchedLog();
-  const bus = busOf(log, { ports });
-  for (let n = 0; n < 3; n += 1) await bus.execute(add('alone', 1));
-  assert.deepEqual([asked.appended.length, pauses], [3, []]);
-
-  nowMs = 100;
-  await Promise.all([bus.execute(add('a', 1)), bus.execute(add('b', 1))]);
-  nowMs = 103;
-  const third = bus.execute(add('c', 1));
-  await setImmediate();
-  const fourth = bus.execute(add('d', 1));
-  await setImmediate();
-  assert.deepEqual([asked.appended.length, pauses.map(({ ms }) => ms)], [4, [5]]);
-  nowMs = 108;
-  pauses[0]!.end();
-  await Promise.all([third, fourth]);
-  assert.deepEqual(streamsOf(asked.appended[4]), ['account-c', 'account-d']);
-
-  const many = Array.from({ length: 16 }, (_, n) => bus.execute(add(`m${n}`, 1)));
-  await Promise.all(many);
-  assert.deepEqual([asked.appended.length, pauses.length], [6, 1]);
-});
-
 test('a command hears of its own events only, as they were recorded', async () => {
   const log = openMemoryLog('bank.0');
   const bus = busOf(log);

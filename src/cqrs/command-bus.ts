@@ -6,7 +6,7 @@
  */
 import { LRUCache } from 'lru-cache';
 import { failpoint } from '#platform/failpoint.ts';
-import { type Ports, sleep, systemPorts, timeNow } from '#platform/ports.ts';
+import { type Ports, systemPorts, timeNow } from '#platform/ports.ts';
 import { batchOf, type Decided, decide, NotLoaded, type Queued, type Stored, type View } from './command-batch.ts';
 import type { DomainEvent } from './decider.ts';
 import { EngineError } from './errors.ts';
@@ -99,12 +99,6 @@ export type CommandBusOptions = {
   readonly cachedStreamsMax?: number;
 };
 
-/**
- * While several callers come, batches begin this far apart unless so many commands wait: with 700 a second one by one, batches of five
- * take half of the processor time that batches of one or two do. Whoever calls alone waits for nobody.
- */
-const gatherMs = 8;
-const gatheredWorks = 16;
 /** After so many conflicts a command is decided alone, while nobody else can append. */
 const attemptsMax = 3;
 /** How often such a command may turn out to need further streams. */
@@ -117,7 +111,6 @@ const batchReadsMax = 20_000;
  *
  * Promises:
  * - commands given in the same turn go in one batch, each decided on what the one before left
- * - commands of several callers gather for a moment, and who calls alone waits for nobody
  * - a command that throws fails alone and leaves no trace in its neighbours
  * - of a batch that the database refuses as a whole only the guilty command fails
  * - the same key again gets the first answer, and has no second effect
@@ -141,23 +134,13 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
   const counts = { batches: 0, works: 0, conflicts: 0 };
   let queue: Queued[] = [];
   let running = false;
-  let begunMs = -Infinity;
-  /** Whether the batch before was not that of one caller alone. */
-  let areSeveral = false;
 
   async function run(): Promise<void> {
     while (queue.length > 0) {
-      await gather();
       forgotten.clear();
-      begunMs = ports.elapsed();
       await runBatch(nextBatch());
     }
     running = false;
-  }
-
-  async function gather(): Promise<void> {
-    const pauseMs = gatherMs - (ports.elapsed() - begunMs);
-    if (areSeveral && pauseMs > 0 && queue.length < gatheredWorks) await sleep(ports, pauseMs);
   }
 
   function nextBatch(): Queued[] {
@@ -275,8 +258,6 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
 
   function settle(decided: readonly Decided[], result: Extract<AppendResult, { appended: unknown }>): void {
     failpoint('batch-appended');
-    // Before anybody is answered: whoever calls again and again calls alone.
-    areSeveral = decided.length > 1 || queue.length > 0;
     let next = 0;
     counts.works += decided.length;
     for (const { queued, result: answer, events, writes } of decided) {
