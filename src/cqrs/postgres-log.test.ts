@@ -3,8 +3,10 @@ import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import Type from 'typebox';
+import { systemPorts } from '#platform/ports.ts';
 import { type Database, openDatabase } from '#platform/postgres.ts';
 import { testDatabase, testDatabaseUrl } from '../../tests/database.ts';
 import { eventLogContract } from './event-log.contract.ts';
@@ -15,6 +17,7 @@ import { localFeed, remoteFeed } from './feed.ts';
 import { parkedMessagesContract } from './parked-messages.contract.ts';
 import {
   forgetKeys,
+  listenerName,
   logSchemaFolders,
   openPostgresLog,
   postgresLogReader,
@@ -256,6 +259,61 @@ test(
     await database.end();
   },
 );
+
+test('others are told that the log has grown only while one listens, and one that begins is heard of within a second', async (t) => {
+  const url = await testDatabaseUrl(t, logSchemaFolders);
+  const database = openDatabase(url, { applicationName: 'test' });
+  let nowMs = 0;
+  let told = Promise.resolve<unknown>(null);
+  const asked: string[] = [];
+  const watched: Database = {
+    ...database,
+    query<Row extends object>(name: string, text: string, values?: readonly unknown[]) {
+      const answer = database.query<Row>(name, text, values);
+      if (name === 'listeners' || name === 'wake') {
+        asked.push(name);
+        told = answer;
+      }
+      return answer;
+    },
+  };
+  let wakeNow = () => {};
+  const ports = {
+    ...systemPorts,
+    elapsed: () => nowMs,
+    after(ms: number, work: () => void) {
+      if (ms !== 20) return systemPorts.after(ms, work);
+      wakeNow = work;
+      return () => {};
+    },
+  };
+  const log = await openPostgresLog({ database: watched, source: 'orders.0', ports });
+  t.after(() => {
+    log.close();
+    return database.end();
+  });
+  async function grow(stream: string): Promise<string[]> {
+    asked.length = 0;
+    await log.append(one(stream));
+    wakeNow();
+    await told;
+    // What is decided on that answer is decided after it.
+    await setImmediate();
+    await told;
+    return asked;
+  }
+
+  assert.deepEqual(await grow('order-a'), ['listeners']);
+  assert.deepEqual(await grow('order-b'), []);
+  const listening = openDatabase(url, { applicationName: listenerName });
+  t.after(() => listening.end());
+  await listening.query('here', 'select 1');
+  nowMs = 999;
+  assert.deepEqual(await grow('order-c'), []);
+  nowMs = 1_000;
+  assert.deepEqual(await grow('order-d'), ['listeners', 'wake']);
+  assert.deepEqual(await grow('order-e'), ['wake']);
+});
 
 test('a local feed gives what happens from memory, and what came before from the database', async (t) => {
   const log = await openLog(t);

@@ -77,6 +77,7 @@ export const checkpointSchemaFolder = logSchemaFolders[0];
  * - an event that no reader could take is not written, and nothing of its batch
  * - each batch of events is chained to the one before, and the head knows the last hash
  * - a database of another log is not written to
+ * - others are told that the log has grown only while one listens, and one that begins is heard of within a second
  */
 export async function openPostgresLog(options: PostgresLogOptions): Promise<EventLog & { close(): void }> {
   const { database, source, eventTypes, ports = systemPorts } = options;
