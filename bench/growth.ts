@@ -2,12 +2,12 @@
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { Progress } from '#platform/progress-bar.ts';
-import { openEnding } from '../tests/running-program.ts';
 import { lines } from './growth-lines.ts';
 import type { GrowthBench, Told } from './growth-parts.ts';
 import { spread } from './growth-spread.ts';
 import { stored } from './growth-stored.ts';
 import { vacuum } from './growth-vacuum.ts';
+import { openTrials } from './trials.ts';
 import { turnsOf } from './turns.ts';
 
 const parts = {
@@ -23,7 +23,6 @@ const partNames = Object.keys(parts) as readonly PartName[];
 const byDefault: readonly PartName[] = ['stored', 'lines', 'spread'];
 /** Their blocks are long. */
 const warmBlocksMax = 4;
-/** An answer that was not as expected may be long. */
 const whyLinesMax = 12;
 
 type Wish = Pick<GrowthBench, 'smoke' | 'events' | 'minutes' | 'requestsPerSecond'> & {
@@ -32,13 +31,7 @@ type Wish = Pick<GrowthBench, 'smoke' | 'events' | 'minutes' | 'requestsPerSecon
 };
 
 const progress = new Progress(process.stderr);
-let ending = openEnding();
-let stopped = false;
-for (const signal of ['SIGINT', 'SIGTERM'] as const)
-  process.once(signal, () => {
-    stopped = true;
-    void ending.end().finally(() => process.exit(2));
-  });
+const trials = openTrials(whyLinesMax);
 
 const wish = readWish(process.argv.slice(2));
 if (wish === 'help') console.log(help());
@@ -63,22 +56,17 @@ async function bench(wanted: Wish): Promise<boolean> {
   return passed;
 }
 
-/** What was missed. What fails keeps no other part from being measured. */
-async function measured(name: PartName, { pairs, ...wanted }: Wish): Promise<readonly string[]> {
-  ending = openEnding();
-  try {
-    const turns = turnsOf(progress, pairs, wanted.smoke ? 0 : warmBlocksMax);
-    const { text, missed } = await parts[name].measure({ ...wanted, ...turns, ending, progress });
-    console.log(text);
-    return missed;
-  } catch (error) {
-    // What has been taken from under it says nothing.
-    if (stopped) await new Promise(() => {});
-    const said = error instanceof Error ? error.message : String(error);
-    return [`WRONG: ${said.split('\n').slice(0, whyLinesMax).join('\n  ')}`];
-  } finally {
-    await ending.end();
-  }
+/** What was missed. */
+function measured(name: PartName, { pairs, ...wanted }: Wish): Promise<readonly string[]> {
+  return trials.run<readonly string[]>(
+    async (ending) => {
+      const turns = turnsOf(progress, pairs, wanted.smoke ? 0 : warmBlocksMax);
+      const { text, missed } = await parts[name].measure({ ...wanted, ...turns, ending, progress });
+      console.log(text);
+      return missed;
+    },
+    (why) => [`WRONG: ${why.replaceAll('\n', '\n  ')}`],
+  );
 }
 
 function readWish(args: readonly string[]): Wish | 'help' | { readonly wrong: string } {

@@ -2,8 +2,8 @@
 import type { Ending } from '../tests/running-program.ts';
 import type { ProcessRow } from '../load/machine.ts';
 import { measure, type Measured } from '../load/measure.ts';
-import { isCaughtUp } from '../load/metrics.ts';
 import { furnish, type SystemUnderLoad } from '../load/shop.ts';
+import { settled } from './own-system.ts';
 
 export type LoadWish = {
   readonly requestsPerSecond: number;
@@ -27,7 +27,6 @@ export type OrderLoad = {
 
 /** Whether an error of a load says that too much was asked for, and not that something was wrong. */
 export const isOfOverload = (error: string): boolean => /: (unanswered|503)\b/.test(error);
-const caughtUpTimeoutMs = 120_000;
 
 export async function openOrderLoad(
   ending: Ending,
@@ -66,7 +65,7 @@ export async function openOrderLoad(
       const undone = [...errors];
       if (brokenOff !== null) undone.push(brokenOff);
       if (totals.ordersOpen > 0) undone.push(`${totals.ordersOpen} of ${totals.ordersPlaced} orders came to no end`);
-      if (!(await isCaughtUp(system.shop, caughtUpTimeoutMs))) undone.push('a consumer is still behind');
+      await settled(system).catch((error: Error) => undone.push(error.message));
       answered += Object.values(totals.answered).reduce((sum, one) => sum + one, 0);
       orders += totals.ordersPlaced;
       return { ...measured, overload: undone.length === 0 ? null : undone.join('; ') };

@@ -4,7 +4,6 @@ import { cpus } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Progress } from '#platform/progress-bar.ts';
-import { openEnding } from '../tests/running-program.ts';
 import type { Group } from './ratio-groups.ts';
 import { isPassed, jsonOf, type Outcome, type RatioName, ratioNames, ratios, textOf } from './ratio-table.ts';
 import { appends } from './ratios-of-appends.ts';
@@ -13,12 +12,12 @@ import { commands } from './ratios-of-commands.ts';
 import { growth } from './ratios-of-growth.ts';
 import { lists } from './ratios-of-lists.ts';
 import { reads } from './ratios-of-reads.ts';
+import { openTrials } from './trials.ts';
 import { turnsOf } from './turns.ts';
 
 const groups: readonly Group[] = [reads, appends, commands, catchingUp, growth, lists];
 const quickPairs = 1;
 const warmBlocksMax = 8;
-/** An answer that was not as expected may be long. */
 const whyLinesMax = 8;
 
 type Wish = {
@@ -29,13 +28,7 @@ type Wish = {
 };
 
 const progress = new Progress(process.stderr);
-let ending = openEnding();
-let stopped = false;
-for (const signal of ['SIGINT', 'SIGTERM'] as const)
-  process.once(signal, () => {
-    stopped = true;
-    void ending.end().finally(() => process.exit(2));
-  });
+const trials = openTrials(whyLinesMax);
 
 const wish = readWish(process.argv.slice(2));
 if (wish === 'help') console.log(help());
@@ -63,35 +56,21 @@ async function bench({ wanted, pairs, quick, json }: Wish): Promise<boolean> {
   return isPassed(outcomes, !quick);
 }
 
-/** What fails is told in the table, and keeps nobody else from being measured. */
-async function measured(
+/** What fails is told in the table. */
+function measured(
   group: Group,
   wanted: ReadonlySet<RatioName>,
   pairs: number,
   quick: boolean,
 ): Promise<ReadonlyMap<RatioName, Outcome>> {
-  ending = openEnding();
-  try {
-    const found = await group.measure({
-      ending,
-      wanted,
-      quick,
-      pairs,
-      progress,
-      ...turnsOf(progress, pairs, quick ? 0 : warmBlocksMax),
-    });
-    return new Map(
-      [...found].map(([name, one]): [RatioName, Outcome] => [name, 'kind' in one ? one : { kind: 'measured', ...one }]),
-    );
-  } catch (error) {
-    // What has been taken from under it says nothing.
-    if (stopped) await new Promise(() => {});
-    const said = error instanceof Error ? error.message : String(error);
-    const why = said.split('\n').slice(0, whyLinesMax).join('\n');
-    return new Map([...wanted].map((name): [RatioName, Outcome] => [name, { kind: 'wrong', why }]));
-  } finally {
-    await ending.end();
-  }
+  return trials.run<ReadonlyMap<RatioName, Outcome>>(
+    async (ending) => {
+      const turns = turnsOf(progress, pairs, quick ? 0 : warmBlocksMax);
+      const found = await group.measure({ ending, wanted, quick, pairs, progress, ...turns });
+      return new Map([...found].map(([name, one]) => [name, 'kind' in one ? one : { kind: 'measured', ...one }]));
+    },
+    (why) => new Map([...wanted].map((name) => [name, { kind: 'wrong', why }])),
+  );
 }
 
 function readWish(args: readonly string[]): Wish | 'help' | { readonly wrong: string } {

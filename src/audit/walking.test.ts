@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { systemPorts } from '#platform/ports.ts';
 import { hastyPorts, openAudit } from './audit.fixture.ts';
 import { lookAtEntities, walkBegins, type WalkingOptions, walkOnce, type WalkStates } from './walking.ts';
 
@@ -19,6 +18,12 @@ const optionsOf = (audit: Audit, more: Partial<WalkingOptions> = {}): WalkingOpt
   ...more,
 });
 const ask = { policies: { 'thing-is-right': 'ask' } } as const;
+
+/** Time goes by only as `pass` says, and no wait takes any; `asked` are the times that were to be waited. */
+function portsWithOwnClock() {
+  let nowMs = 0;
+  return { ...hastyPorts(Infinity), elapsed: () => nowMs, pass: (ms: number) => void (nowMs += ms) };
+}
 
 test('everything is looked at once, in pieces, and how far it has come is told', async (t) => {
   const audit = await openAudit(t);
@@ -97,28 +102,19 @@ test('of several checks only those that are asked for are made', async (t) => {
 });
 
 test('it rests in proportion to what it worked', async (t) => {
-  let nowMs = 0;
-  const asked: number[] = [];
-  const ports = {
-    ...hastyPorts(),
-    elapsed: () => nowMs,
-    after(ms: number, act: () => void) {
-      asked.push(ms);
-      return systemPorts.after(0, act);
-    },
-  };
+  const ports = portsWithOwnClock();
   const audit = await openAudit(t, { ports });
   await audit.put(8);
   const tookMs = [10, 40, 20];
   const working = {
     ...audit.walk,
     async look(after: string | null, entitiesMax: number) {
-      nowMs += tookMs.shift()!;
+      ports.pass(tookMs.shift()!);
       return audit.walk.look(after, entitiesMax);
     },
   };
   const states = await walkOnce(optionsOf(audit, { ports, walks: [working], sharePercent: 5 }), {}, () => {});
-  assert.deepEqual([states['things']!.workedMs, asked], [70, [190, 760]]);
+  assert.deepEqual([states['things']!.workedMs, ports.asked], [70, [190, 760]]);
 });
 
 test('a walk that fails is tried three times, says why, and does not keep others from being walked', async (t) => {
@@ -158,16 +154,7 @@ test('single entities are looked at in the same way', async (t) => {
 });
 
 test('for how long a look has only waited is neither work nor rested for', async (t) => {
-  let nowMs = 0;
-  const asked: number[] = [];
-  const ports = {
-    ...hastyPorts(),
-    elapsed: () => nowMs,
-    after(ms: number, act: () => void) {
-      asked.push(ms);
-      return systemPorts.after(0, act);
-    },
-  };
+  const ports = portsWithOwnClock();
   const audit = await openAudit(t, { ...ask, ports });
   await audit.put(4);
   let waitedMs = 0;
@@ -175,11 +162,11 @@ test('for how long a look has only waited is neither work nor rested for', async
     ...audit.walk,
     waitedMs: () => waitedMs,
     async look(after: string | null, entitiesMax: number) {
-      nowMs += 5_030;
+      ports.pass(5_030);
       waitedMs += 5_000;
       return audit.walk.look(after, entitiesMax);
     },
   };
   const states = await walkOnce(optionsOf(audit, { ports, walks: [waiting], sharePercent: 10 }), {}, () => {});
-  assert.deepEqual([states['things']!.workedMs, asked], [60, [270]]);
+  assert.deepEqual([states['things']!.workedMs, ports.asked], [60, [270]]);
 });
