@@ -60,9 +60,9 @@ export type QueryRequest<Params = Record<string, string>, Query = Record<string,
  * up to a dot, is the version that If-Match compares. `shows`: what it includes, where that may be less
  * than what the read side has applied.
  */
-export type QueryAnswer =
-  | { readonly bytes: Buffer | string; readonly etag?: string; readonly shows?: Positions }
-  | { readonly refused: Refusal };
+export type QueryAnswer = Shown | { readonly refused: Refusal };
+
+export type Shown = { readonly bytes: Buffer | string; readonly etag?: string; readonly shows?: Positions };
 
 export type QueryRoute = RouteBase & {
   readonly method: 'GET';
@@ -70,6 +70,11 @@ export type QueryRoute = RouteBase & {
   /** Every answer is asked of the database: so many at once, others wait for them. */
   readonly searches?: true;
   read(request: QueryRequest<never, never>): QueryAnswer | Promise<QueryAnswer>;
+  /**
+   * Where the address ends in the only parameter: what `read` would answer without a query and a token, if that is in memory.
+   * `id` is that parameter as it stands in the address, whatever it is.
+   */
+  kept?(id: string, caller: Caller): Shown | undefined;
   caughtUp(positions: Positions, waitMs: number): Promise<boolean>;
   /** The dead letter for which the answer might not include `positions`, or null. To be asked once they are reached. */
   heldBack?(request: QueryRequest<never, never>, positions: Positions): Promise<string | null>;

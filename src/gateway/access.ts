@@ -26,6 +26,8 @@ export type Identity = {
 export type Denial = { readonly code: ProblemCode; readonly detail: string; readonly challenge: string | null };
 
 export type Access = {
+  /** Who calls, when that is known without a look at the token; undefined: ask `identify`. */
+  known(authorization: string | undefined): Identity | undefined;
   /** Says who calls, or why that is not known. At once when the token was seen before. */
   identify(authorization: string | undefined): Identity | Denial | Promise<Identity | Denial>;
 };
@@ -42,7 +44,7 @@ const anyone: Identity = { caller: { role: 'operator' }, scope: 'operator', acto
 /** With neither secret nor key address every caller is operator, whatever it sends. */
 export function openAccess(options: AccessOptions): Access {
   const verify = tokenVerifier(options);
-  if (verify === null) return { identify: () => anyone };
+  if (verify === null) return { known: () => anyone, identify: () => anyone };
   /** By header. */
   const verified = new LRUCache<string, { readonly identity: Identity; readonly untilMs: number }>({
     max: verifiedTokensMax,
@@ -58,16 +60,24 @@ export function openAccess(options: AccessOptions): Access {
     const identity = identityOf(claims);
     if (!('caller' in identity)) return identity;
     const expiresAtMs = claims.exp! * 1_000;
-    const known = { ...identity, expiresAtMs };
-    verified.set(authorization, { identity: known, untilMs: Math.min(expiresAtMs, systemPorts.now() + verifiedMsMax) });
-    return known;
+    const whole = { ...identity, expiresAtMs };
+    verified.set(authorization, { identity: whole, untilMs: Math.min(expiresAtMs, systemPorts.now() + verifiedMsMax) });
+    return whole;
+  }
+
+  function known(authorization: string | undefined): Identity | undefined {
+    if (authorization === undefined) return undefined;
+    const seen = verified.get(authorization);
+    return seen !== undefined && systemPorts.now() < seen.untilMs ? seen.identity : undefined;
   }
 
   return {
+    known,
+
     identify(authorization) {
       if (authorization === undefined) return missing;
-      const known = verified.get(authorization);
-      if (known !== undefined && systemPorts.now() < known.untilMs) return known.identity;
+      const seen = known(authorization);
+      if (seen !== undefined) return seen;
       const token = BEARER.exec(authorization)?.[1];
       if (token === undefined) return invalid('The Authorization header is not `Bearer <JWT>`.');
       return verifyAndKeep(authorization, token);

@@ -104,8 +104,12 @@ type Verdict = null | { readonly code: ProblemCode; readonly detail: string; rea
 const usedUp: Verdict = { code: 'rate-limited', detail: 'The requests of this minute are used up.', challenge: null };
 const operatorsOnly: Verdict = { code: 'forbidden', detail: 'This is for operators only.', challenge: null };
 
-const judgeRole = ({ caller }: Identity, audience: Audience): Verdict =>
-  audience === 'operator' && caller.role !== 'operator' ? operatorsOnly : null;
+const judgeRole = (identity: Identity, audience: Audience): Verdict =>
+  isMeant(identity, audience) ? null : operatorsOnly;
+
+/** Whether what is for `audience` is for this caller. */
+export const isMeant = ({ caller }: Identity, audience: Audience): boolean =>
+  audience === 'customer' || caller.role === 'operator';
 
 function conclude(verdict: Verdict, request: FastifyRequest, reply: FastifyReply, done: () => void): void {
   if (verdict === null) return done();

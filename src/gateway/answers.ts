@@ -19,7 +19,7 @@ declare module 'fastify' {
 export type Headers = string[];
 
 /** What a browser is told about every answer that is data: no more than means something there, as every read pays for it. */
-export const securityHeaders = [
+const securityHeaders = [
   'X-Content-Type-Options',
   'nosniff',
   'X-Frame-Options',
@@ -40,9 +40,14 @@ export function answer(
   headers: Headers,
   body: string | Buffer,
 ): void {
+  describe(headers, type, body);
+  finish(request, reply, status, headers, body);
+}
+
+/** Adds what `body` is to the headers of its answer. */
+export function describe(headers: Headers, type: string, body: string | Buffer): void {
   const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
   headers.push('Content-Type', type, 'Content-Length', String(length));
-  finish(request, reply, status, headers, body);
 }
 
 /** Sends a 304: the client has what it asks for. */
@@ -66,14 +71,44 @@ function finish(
   headers: Headers,
   body: string | Buffer | undefined,
 ): void {
-  headers.push('X-Request-Id', request.id, ...(request.limitHeaders ?? []), ...securityHeaders);
-  // Before the hijack: a header that cannot be written still becomes a 500.
-  reply.raw.writeHead(status, headers);
+  headers.push(...(request.limitHeaders ?? []));
+  send(reply.raw, request.id, status, headers, body);
+  // After it: a header that cannot be written still becomes a 500.
   reply.hijack();
   request.timed?.times.record(status, request.timed.sinceMs);
-  // The same bytes, but as a text: they leave together with the head, as one piece instead of two.
-  if (Buffer.isBuffer(body) && body.length <= onePieceBytesMax) reply.raw.end(body.toString('latin1'), 'latin1');
-  else reply.raw.end(body);
+}
+
+/** Sends an answer as it is, with what every answer has. A header that cannot be written throws. */
+export function send(
+  response: ServerResponse,
+  requestId: string,
+  status: number,
+  headers: Headers,
+  body: string | Buffer | undefined,
+): void {
+  headers.push('X-Request-Id', requestId, ...securityHeaders);
+  response.writeHead(status, headers);
+  leaving.push({ response, body });
+  if (leaving.length === 1) systemPorts.soon(leave);
+  else if (leaving.length === leavingMax) leave();
+}
+
+/**
+ * The answers of a turn of the event loop leave together, at its end. Whoever waits for one has gone to sleep, and is woken by the
+ * system before the write returns: one by one, that takes longer than making the answer. Those who are woken once find the others.
+ */
+let leaving: { readonly response: ServerResponse; readonly body: string | Buffer | undefined }[] = [];
+/** More wait for nobody. */
+const leavingMax = 64;
+
+function leave(): void {
+  const all = leaving;
+  leaving = [];
+  for (const { response, body } of all) {
+    // The same bytes, but as a text: they leave together with the head, as one piece instead of two.
+    if (Buffer.isBuffer(body) && body.length <= onePieceBytesMax) response.end(body.toString('latin1'), 'latin1');
+    else response.end(body);
+  }
 }
 
 /** Up to this size it is cheaper to copy a body than to send it beside its head. */

@@ -8,7 +8,7 @@ import Type from 'typebox';
 import type { Positions } from '#cqrs/consistency-token.ts';
 import { type ClientAnswer, staleVersion } from '#cqrs/command-request.ts';
 import { EngineError } from '#cqrs/errors.ts';
-import type { CommandRequest, QueryRequest, Route } from '#contracts/routes.ts';
+import type { CommandRequest, QueryRequest, Route, Shown } from '#contracts/routes.ts';
 import { Closed, ID_PATTERN } from '#contracts/values.ts';
 import { createLiveStreams } from './live-streams.ts';
 import { processorMs, systemPorts } from '#platform/ports.ts';
@@ -38,11 +38,15 @@ const anything = Type.Object({});
 
 type Thing = { readonly name: string; readonly version: number };
 
+const shownAs = (thing: Thing): Shown => ({ bytes: Buffer.from(JSON.stringify(thing)), etag: `${thing.version}.7` });
+
 export class Things {
   readonly stored = new Map<string, Thing>();
+  /** Whether what is stored is in memory as well, to be answered without a handler. */
+  isKept = false;
   /** Every request that came as far as a handler. */
   readonly reached: (CommandRequest | QueryRequest)[] = [];
-  readonly #kept = new Map<string, ClientAnswer>();
+  readonly #answers = new Map<string, ClientAnswer>();
   readonly #waiting = new Set<() => void>();
   #head = 0;
   #open = Promise.withResolvers<void>();
@@ -65,10 +69,10 @@ export class Things {
   }
 
   readonly routes: readonly Route[] = [
-    this.#query('/v1/things/:thingId', { params: ThingParams }, ({ params }) => {
+    this.#query('/v1/things/:thingId', { params: ThingParams, kept: (id: string) => this.#kept(id) }, ({ params }) => {
       const thing = this.stored.get(params['thingId']!);
       if (thing === undefined) return { refused: { code: 'product-not-found', detail: 'There is no such thing.' } };
-      return { bytes: Buffer.from(JSON.stringify(thing)), etag: `${thing.version}.7` };
+      return shownAs(thing);
     }),
     this.#query(
       '/v1/things',
@@ -84,7 +88,13 @@ export class Things {
       async ({ query }) => ({ bytes: JSON.stringify(query) }),
     ),
     this.#query('/v1/secrets', { audience: 'operator' }, () => ({ bytes: '{}' })),
-    this.#query('/v1/ops/things', { audience: 'operator' }, () => ({ bytes: '{}' })),
+    this.#query(
+      '/v1/ops/things',
+      { audience: 'operator', kept: () => (this.isKept ? { bytes: '{}' } : undefined) },
+      () => ({
+        bytes: '{}',
+      }),
+    ),
     // Shows less than the read side has applied, unless it must not.
     this.#query('/v1/shared', {}, ({ underToken }) =>
       underToken === true ? { bytes: '{}' } : { bytes: '{}', shows: { 'things.0': 1 } },
@@ -145,6 +155,11 @@ export class Things {
     }),
   ];
 
+  #kept(id: string): Shown | undefined {
+    const thing = this.isKept ? this.stored.get(id) : undefined;
+    return thing && shownAs(thing);
+  }
+
   #done(): ClientAnswer {
     return { kept: { status: 200, body: { done: true } }, replayed: false, positions: { 'things.0': this.#head } };
   }
@@ -152,7 +167,7 @@ export class Things {
   /** As a service does in its transaction. */
   #keep(request: CommandRequest, answer: ClientAnswer): ClientAnswer {
     if (request.idempotency !== undefined)
-      this.#kept.set(`${request.idempotency.caller} ${request.idempotency.key}`, { ...answer, replayed: true });
+      this.#answers.set(`${request.idempotency.caller} ${request.idempotency.key}`, { ...answer, replayed: true });
     return answer;
   }
 
@@ -191,7 +206,7 @@ export class Things {
       handle: async (request: CommandRequest) => {
         this.reached.push(request);
         const { idempotency } = request;
-        return (idempotency && this.#kept.get(`${idempotency.caller} ${idempotency.key}`)) ?? handle(request);
+        return (idempotency && this.#answers.get(`${idempotency.caller} ${idempotency.key}`)) ?? handle(request);
       },
       caughtUp: (positions: Positions, waitMs: number) => this.#caughtUp(positions, waitMs),
     } as never;

@@ -12,6 +12,8 @@ type Limit = { readonly headers: Headers; readonly exceeded: boolean };
 export type Limits = {
   /** Counts one request; null: this caller has no limit. */
   count(request: FastifyRequest, identity: Identity): Promise<Limit> | null;
+  /** Whether this caller has one. */
+  apply(identity: Identity): boolean;
 };
 
 /** Limits by role, in requests a minute; 0: none. Needs @fastify/rate-limit on `app`. */
@@ -43,5 +45,6 @@ export function createLimits(
 
   return {
     count: (request, identity) => limiters[identity.caller.role]?.(request) ?? null,
+    apply: ({ caller }) => limiters[caller.role] !== null,
   };
 }

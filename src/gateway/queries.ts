@@ -1,8 +1,8 @@
 /** Handlers of GET routes: ready bytes from the read side, with their entity tag and consistency token. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { QueryAnswer, QueryRoute } from '#contracts/routes.ts';
+import type { QueryAnswer, QueryRoute, Shown } from '#contracts/routes.ts';
 import { encodeToken } from '#cqrs/consistency-token.ts';
-import { answer, answerNotModified, answerProblem, JSON_TYPE } from './answers.ts';
+import { answer, answerNotModified, answerProblem, type Headers, JSON_TYPE } from './answers.ts';
 import { type Consistency, headerOf, requestToken, tokenEncoder } from './consistency.ts';
 import { type EntityTags, isNotModified, parseEntityTags } from './preconditions.ts';
 import { answerRefusal } from './refusals.ts';
@@ -78,11 +78,19 @@ function show(
 ): void {
   if ('refused' in shown)
     return answerRefusal(request, reply, shown.refused, { headers: ['Consistency-Token', applied] });
-  const token = shown.shows === undefined ? applied : encodeToken(shown.shows);
-  const headers = ['Consistency-Token', token, 'Cache-Control', 'private, no-cache'];
-  if (shown.etag !== undefined) {
-    headers.push('ETag', `"${shown.etag}"`);
-    if (known !== undefined && isNotModified(known, shown.etag)) return answerNotModified(request, reply, headers);
-  }
-  answer(request, reply, 200, JSON_TYPE, headers, shown.bytes);
+  const headers = headersOf(shown, applied);
+  if (hasAlready(known, shown)) answerNotModified(request, reply, headers);
+  else answer(request, reply, 200, JSON_TYPE, headers, shown.bytes);
 }
+
+/** The headers of what is shown, whether or not its bytes are sent; `applied`: the token of what the read side has applied. */
+export function headersOf({ shows, etag }: Shown, applied: string): Headers {
+  const token = shows === undefined ? applied : encodeToken(shows);
+  const headers = ['Consistency-Token', token, 'Cache-Control', 'private, no-cache'];
+  if (etag !== undefined) headers.push('ETag', `"${etag}"`);
+  return headers;
+}
+
+/** Whether a client that knows these need not be sent what is shown. */
+export const hasAlready = (known: EntityTags | undefined, { etag }: Shown): boolean =>
+  known !== undefined && etag !== undefined && isNotModified(known, etag);

@@ -15,6 +15,7 @@ import { commandHandler } from './commands.ts';
 import { type Consistency, createConsistency } from './consistency.ts';
 import { mountDocumentation } from './documentation.ts';
 import { mountHealth, type Readiness } from './health.ts';
+import { answerHotReads, type HotReads } from './hot-reads.ts';
 import { createIdempotencyKeys } from './idempotency-keys.ts';
 import { bodyBytesMax, takeJsonOnly } from './json-body.ts';
 import { createLimits } from './limits.ts';
@@ -81,15 +82,17 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { routes, logger, figures } = options;
   const app = createServer(options.requestTimeoutMs ?? 30_000, failureHandler(logger));
   app.server.maxConnections = connectionsMax;
-  const bodyBytesUnderWayMax = options.bodyBytesUnderWayMax ?? 256 * 1_048_576;
-  shedRequests(app.server, { overload: options.overload, figures, ports: systemPorts, bodyBytesUnderWayMax });
   await app.register(rateLimit, { global: false });
   const limits = createLimits(app, {
     customer: options.customerRequestsPerMinute,
     operator: options.operatorRequestsPerMinute,
   });
   const access = openAccess(options.jwt);
-  const admission = createAdmission({ access, limits, figures, requestsMax: options.queuedRequestsMax });
+  const requestsMax = options.queuedRequestsMax;
+  const admission = createAdmission({ access, limits, figures, requestsMax });
+  const hotReads = answerHotReads(app.server, { access, limits, figures, requestsMax });
+  const bodyBytesUnderWayMax = options.bodyBytesUnderWayMax ?? 256 * 1_048_576;
+  shedRequests(app.server, { overload: options.overload, figures, ports: systemPorts, bodyBytesUnderWayMax });
   answerUnknownAddresses(app);
   const consistency = createConsistency({ waitersMax: consistencyWaitersMax, figures });
   mountRoutes(app, routes, {
@@ -98,6 +101,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     liveStreams: options.liveStreams,
     searches: options.searches,
     figures,
+    hotReads,
   });
   mountHealth(app, { admission, readiness: options.readiness, metrics: options.metrics });
   await app.register(async (pages: FastifyInstance) => {
@@ -113,6 +117,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   return {
     address,
     stop() {
+      hotReads.stop();
       options.liveStreams.end();
       return stop(app, options.stopTimeoutMs ?? 10_000);
     },
@@ -159,15 +164,17 @@ type Before = {
   readonly liveStreams: LiveStreams;
   readonly searches: Searches;
   readonly figures: RequestFigures;
+  readonly hotReads: HotReads;
 };
 
 function mountRoutes(app: FastifyInstance, routes: readonly Route[], before: Before): void {
-  const { admission, consistency, liveStreams, searches, figures } = before;
+  const { admission, consistency, liveStreams, searches, figures, hotReads } = before;
   const keys = createIdempotencyKeys();
   for (const route of routes) {
     const { method, url, params } = route;
     const given = params === undefined ? {} : { params };
-    const admit = admission.admit(route, figures.timesOf(method, url));
+    const times = figures.timesOf(method, url);
+    const admit = admission.admit(route, times);
     if ('open' in route) {
       const schema = { ...given, querystring: route.query };
       const handler = liveStreams.handler(route, consistency);
@@ -176,6 +183,7 @@ function mountRoutes(app: FastifyInstance, routes: readonly Route[], before: Bef
     } else if (route.method === 'GET') {
       const schema = { ...given, querystring: route.query ?? noQuery };
       app.route({ method, url, schema, onRequest: admit, handler: queryHandler(route, consistency, searches) });
+      hotReads.add(route, times);
     } else {
       const schema = { ...given, querystring: noQuery, body: route.body };
       const handler = commandHandler(route, consistency, keys);

@@ -2,7 +2,8 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { problems } from '#contracts/problems.ts';
 import type { Ports } from '#platform/ports.ts';
-import { PROBLEM_TYPE, requestIdOf, securityHeaders } from './answers.ts';
+import { describe, PROBLEM_TYPE, requestIdOf, send } from './answers.ts';
+import { comeFirst } from './before-framework.ts';
 import { bodyBytesMax } from './json-body.ts';
 import type { Overload } from './overload.ts';
 import type { RequestFigures, Shed } from './request-figures.ts';
@@ -24,12 +25,6 @@ export function shedRequests(
   server: Server,
   { overload, figures, ports, bodyBytesUnderWayMax }: SheddingOptions,
 ): void {
-  const [answer, ...more] = server.listeners('request') as ((
-    request: IncomingMessage,
-    response: ServerResponse,
-  ) => void)[];
-  if (answer === undefined || more.length > 0) throw new Error('a server has one who answers its requests');
-  server.removeAllListeners('request');
   /** Whether there is room for the body of a request; if so, it is taken until the answer has left. */
   function hasRoom(request: IncomingMessage, response: ServerResponse): boolean {
     const bytes = bodyBytesOf(request);
@@ -40,11 +35,11 @@ export function shedRequests(
     return true;
   }
 
-  server.on('request', (request, response) => {
+  comeFirst(server, (request, response, goOn) => {
     const isRead = request.method === 'GET' || request.method === 'HEAD';
     const tooLong = overload.tooLong(isRead);
     const isLetIn = tooLong === null || isOfTheHouse(request.url!);
-    if (isLetIn && hasRoom(request, response)) return answer(request, response);
+    if (isLetIn && hasRoom(request, response)) return goOn(request, response);
     const line = isLetIn ? 'bodies' : tooLong;
     figures.shed[line][isRead ? 'reads' : 'commands'] += 1;
     turnAway(request, response, line, retryAfterSeconds(overload.sinceMs(), ports.random()));
@@ -96,18 +91,7 @@ function turnAway(request: IncomingMessage, response: ServerResponse, line: keyo
   const mark = url.indexOf('?');
   const { traceId } = continueTrace(request.headers['traceparent']);
   const body = `${bodyBegins[line]}${JSON.stringify(mark < 0 ? url : url.slice(0, mark))},"traceId":"${traceId}"}`;
-  response.writeHead(status, [
-    'Cache-Control',
-    'no-store',
-    'Retry-After',
-    String(seconds),
-    'Content-Type',
-    PROBLEM_TYPE,
-    'Content-Length',
-    String(Buffer.byteLength(body)),
-    'X-Request-Id',
-    requestIdOf(request),
-    ...securityHeaders,
-  ]);
-  response.end(body);
+  const headers = ['Cache-Control', 'no-store', 'Retry-After', String(seconds)];
+  describe(headers, PROBLEM_TYPE, body);
+  send(response, requestIdOf(request), status, headers, body);
 }

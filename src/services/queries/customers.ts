@@ -44,6 +44,7 @@ export function customersReadModel(
           elsewhere: ordersOfOthers(database, customerId),
         }),
         answers: { 200: CustomerView },
+        kept: (customerId, caller) => (maySee(caller, customerId) ? cache.kept(cacheKey(customerId)) : undefined),
         read: ({ params: { customerId }, caller, underToken }: QueryRequest<CustomerParams>) =>
           whenThere(
             find(customerId, caller, underToken === false),

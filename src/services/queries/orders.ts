@@ -77,6 +77,10 @@ export function ordersReadModel(
         query: OrderQuery,
         shows: ({ params: { orderId } }: QueryRequest<OrderParams>) => ({ streams: [`order-${orderId}`] }),
         answers: { 200: OrderView },
+        kept: (orderId, caller) => {
+          const order = cache.kept(cacheKey(orderId));
+          return order && maySee(caller, order.owner) ? order : undefined;
+        },
         read: ({ params: { orderId }, query, caller, underToken }: QueryRequest<OrderParams, OrderQuery>) => {
           const isNow = query.version === undefined && query.asOf === undefined;
           return whenThere(find(orderId, caller, isNow && underToken === false), (order) =>

@@ -45,6 +45,7 @@ export function productsReadModel(database: Database, single: Sql, cache: Resour
           elsewhere: ordersWithout(database, sku),
         }),
         answers: { 200: ProductView },
+        kept: (sku) => cache.kept(cacheKey(sku)),
         read: ({ params: { sku }, underToken }: QueryRequest<SkuParams>) =>
           whenThere(
             cache.read(cacheKey(sku), () => readIt(sku), underToken === false),

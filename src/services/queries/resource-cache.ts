@@ -106,6 +106,13 @@ export function createResourceCache(cacheMb: number, second: SecondLevel | null 
       return ask(key).then((shared) => shared ?? kept.get(key) ?? fill(key, load));
     },
 
+    /** The resource, if it is in memory. Who does not find it here asks `read`, which counts the miss. */
+    kept(key: string): Resource | undefined {
+      const present = kept.get(key);
+      if (present) hits += 1;
+      return present;
+    },
+
     peek: (key: string): Resource | undefined => kept.peek(key),
 
     /** After commit: the resource is now this. For those whose changes are applied one after the other. */
