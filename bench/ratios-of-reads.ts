@@ -8,9 +8,9 @@ export const reads: Group = {
   ratios: [1, 2],
   async measure({ ending, wanted, quick, warmInTurn }) {
     const outcomes = new Map<RatioName, Measured>();
-    const hot = await openHotReads(ending);
     const checked = 'a token with each; every answer compared byte by byte';
     if (wanted.has(1)) {
+      const hot = await openHotReads(ending);
       const [connections, seconds] = [64, quick ? 0.3 : 1.5];
       const block = (kind: 'bare' | '200') => async () => (await hot[kind](connections, seconds)).perSecond;
       const rates = await warmInTurn('ratio 1', { bare: block('bare'), ours: block('200') });
@@ -21,6 +21,8 @@ export const reads: Group = {
       });
     }
     if (wanted.has(2)) {
+      // With a request under way on each of 10,000 connections they wait for longer than users would: nobody is turned away.
+      const hot = await openHotReads(ending, { TWOFOLD_WAIT_MS: '0' });
       const [many, few, seconds] = [quick ? 1_000 : 10_000, 100, quick ? 0.3 : 4];
       const block = (connections: number) => async () => (await hot['200'](connections, seconds)).perSecond;
       const rates = await warmInTurn('ratio 2', { few: block(few), many: block(many) });
