@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import type { QueryAnswer, QueryRoute } from '#contracts/routes.ts';
 import { systemPorts } from '#platform/ports.ts';
 import { type Sample, startSampling } from './sampling.ts';
@@ -48,6 +49,13 @@ test('one read a second is sampled, of a single resource, once it was answered',
     { table: 'orders', id: 'b' },
     { table: 'products', id: 'tea' },
   ]);
+
+  const kept = (id: string) => (id === 'here' ? { bytes: '{}' } : undefined);
+  const hot = sampling.sampled({ ...route('/v1/orders/:orderId', () => answer), kept });
+  tick();
+  for (const id of ['elsewhere', 'here', 'here']) assert.deepEqual(hot.kept!(id, { role: 'operator' }), kept(id));
+  await setImmediate();
+  assert.deepEqual(taken.slice(2), [{ table: 'orders', id: 'here' }], 'also where memory answers it');
   sampling.stop();
   assert.ok(stopped);
 });

@@ -32,21 +32,34 @@ export function startSampling(ports: Ports, take: (sample: Sample) => void): Sam
     sampled(route) {
       const source = sources[route.url];
       if (source === undefined) return route;
-      return {
+      const { table, parameter } = source;
+      const { kept } = route;
+      // The others pay for one look at a flag.
+      const sampling: QueryRoute = {
         ...route,
-        // The others pay for one look at a flag.
         read(request) {
           const answer = route.read(request);
           if (isDue) {
             isDue = false;
             const { params } = request as { readonly params: Readonly<Record<string, string>> };
-            const sample = { table: source.table, id: params[source.parameter]! };
             Promise.resolve(answer).then(
-              () => take(sample),
+              () => take({ table, id: params[parameter]! }),
               () => {},
             );
           }
           return answer;
+        },
+      };
+      if (kept === undefined) return sampling;
+      return {
+        ...sampling,
+        kept(id, caller) {
+          const shown = kept(id, caller);
+          if (isDue && shown !== undefined) {
+            isDue = false;
+            queueMicrotask(() => take({ table, id }));
+          }
+          return shown;
         },
       };
     },
