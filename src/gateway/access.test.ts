@@ -36,6 +36,18 @@ test('with a key, callers are who their tokens say', async (t) => {
   assert.equal((things.reached.at(-1) as CommandRequest).origin.actor, 'customer:c1');
 });
 
+test('a token that was let in before is not when it has ended, also where memory has the answer', async (t) => {
+  const { things, call } = await gatewayFor(t, { jwt, customerRequestsPerMinute: 0 });
+  things.stored.set('t1', { name: 'a', version: 1 });
+  things.isKept = true;
+  const headers = bearer(await tokenWith(customer));
+  const ask = async (): Promise<number> => (await call('GET', '/v1/things/t1', headers)).status;
+  assert.deepEqual([await ask(), await ask()], [200, 200]);
+  assert.equal(things.reached.length, 1, 'the second time it is known');
+  t.mock.timers.enable({ apis: ['Date'], now: Date.now() + 24 * 3_600_000 });
+  assert.equal(await ask(), 401);
+});
+
 test('without a usable token nobody gets in', async (t) => {
   const { things, call } = await gatewayFor(t, { jwt });
   const { privateKey } = await generateKeyPair('RS256');
