@@ -6,6 +6,7 @@
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { InventoryEvent } from '#contracts/inventory.ts';
+import { inlineColumns } from '#cqrs/postgres-append.ts';
 import { slotOf } from '#cqrs/slots.ts';
 import { startEmbeddedPostgres } from '#platform/embedded-postgres.ts';
 import { createLogger } from '#platform/logger.ts';
@@ -14,6 +15,7 @@ import { type Database, openDatabase } from '#platform/postgres.ts';
 import { databaseOwners } from '#platform/settings.ts';
 import { type Level, moveLevel } from '#services/inventory/stock.ts';
 import { isCaughtUp } from '../load/metrics.ts';
+import { inlineTablesOf } from '../src/service-map.ts';
 import { type Ending, startTestProgram } from '../tests/running-program.ts';
 import { newId } from '../tests/shop-client.ts';
 
@@ -56,7 +58,7 @@ export async function makeManyOrders(
         model: models[(from + n) % models.length]!,
         at: new Date(firstMs + ((from + n) * yearMs) / orders).toISOString(),
       }));
-      await Promise.all(copied.map((service) => write(databases.get(service)!, logs.get(service)!, batch)));
+      await Promise.all(copied.map((service) => write(service, databases.get(service)!, logs.get(service)!, batch)));
       ledger.write(batch);
       onProgress(Math.min(from + batchOrders, orders));
     }
@@ -124,7 +126,7 @@ async function readModels(database: Database, models: readonly string[]): Promis
 
 type Copy = { readonly orderId: string; readonly model: string; readonly at: string };
 
-async function write(database: Database, log: ModelLog, copies: readonly Copy[]): Promise<void> {
+async function write(service: Copied, database: Database, log: ModelLog, copies: readonly Copy[]): Promise<void> {
   const events = copies.flatMap(({ orderId, model, at }) =>
     (log.events.get(model) ?? []).map((event) => ({
       ...event,
@@ -168,15 +170,20 @@ async function write(database: Database, log: ModelLog, copies: readonly Copy[])
     `insert into streams (stream, version, slot, state) select * from unnest($1::text[], $2::int[], $3::smallint[], $4::json[])`,
     [column(streams, 'stream'), column(streams, 'version'), column(streams, 'slot'), column(streams, 'state')],
   );
-  const jsonOf = (rows: readonly { readonly [member: string]: string }[]): string => `[${rows.map(textOf).join()}]`;
-  const textOf = (row: { readonly [member: string]: string }): string =>
-    `{${Object.entries(row)
-      .map(([member, json]) => `"${member}":${json}`)
-      .join()}}`;
-  await database.query('', 'select from write_inline_tables($1, $2)', [
-    jsonOf(streams.map(({ stream, version, state }) => ({ s: `"${stream}"`, v: String(version), state }))),
-    jsonOf(events.map(({ type, data }) => ({ type: `"${type}"`, data }))),
-  ]);
+  await writeInlineTables(service, database, streams, events);
+}
+
+async function writeInlineTables(
+  service: Copied,
+  database: Database,
+  streams: readonly ModelStream[],
+  events: readonly Pick<ModelEvent, 'stream' | 'type' | 'data'>[],
+): Promise<void> {
+  const batch = {
+    writes: streams.map(({ state, ...stream }) => ({ ...stream, state: JSON.parse(state) as unknown })),
+    events: events.map(({ data, ...event }) => ({ ...event, data: JSON.parse(data) as object })),
+  };
+  await database.query('', 'select from write_inline_tables($1)', [inlineColumns(batch, inlineTablesOf[service])]);
 }
 
 /** What the copies have taken from the stock, as if each had been reserved and shipped or released. */
@@ -204,14 +211,14 @@ async function moveStock(
       }
     }
   }
-  const states = [...levels].map(([stream, { version, level }]) => ({ s: stream, v: version, state: level }));
+  const moved = [...levels].map(([stream, { version, level }]) => ({ stream, version, state: JSON.stringify(level) }));
   await database.query(
     '',
-    `update streams set version = w.v, state = w.state
-     from json_to_recordset($1) as w (s text, v integer, state json) where stream = w.s`,
-    [JSON.stringify(states)],
+    `update streams set version = w.version, state = w.state::json
+     from unnest($1::text[], $2::int[], $3::text[]) as w (stream, version, state) where streams.stream = w.stream`,
+    [moved.map(({ stream }) => stream), moved.map(({ version }) => version), moved.map(({ state }) => state)],
   );
-  await database.query('', `select from write_inline_tables($1, '[]')`, [JSON.stringify(states)]);
+  await writeInlineTables('inventory', database, moved, []);
 }
 
 /** The provider's own, of which the models' rows are written again. */

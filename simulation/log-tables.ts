@@ -72,22 +72,67 @@ export type Changes = {
   readonly moves: readonly Move[];
 };
 
+/** A batch as `append` is given it, in columns (`src/cqrs/postgres-append.ts`), as rows. */
 type Sent = {
-  readonly checks: readonly { s: string; v: number }[];
-  readonly events: readonly {
-    n: number;
-    at: string;
-    v: number;
-    slot: number;
-    s: string;
-    type: string;
-    data: object;
-    origin: object;
-  }[];
-  readonly writes: readonly { s: string; v: number; slot: number; due: string | null; state: unknown }[];
-  readonly keys: readonly { c: string; k: string; fingerprint: string; answer?: unknown; at: string }[];
-  readonly moves: readonly { c: string; f: number; t: number; u?: number[]; p?: Omit<ParkedRow, 'consumer'>[] }[];
+  readonly checks: readonly { readonly stream: string; readonly version: number }[];
+  readonly content: string | null;
+  readonly events: readonly Omit<EventRow, 'position'>[];
+  readonly writes: readonly (StreamRow & { readonly stream: string })[];
+  readonly keys: readonly (Omit<KeyRow, 'answer'> & { readonly answer: string | null })[];
+  readonly moves: readonly Move[];
 };
+
+function readBatch(values: readonly unknown[]): Sent {
+  const given = values as readonly (string | null)[];
+  // An array literal of quoted texts, numbers and NULL is JSON in other brackets.
+  const array = <T>(n: number): T[] =>
+    JSON.parse(`[${(given[n] ?? '{}').slice(1, -1).replaceAll(/(^|,)NULL/g, '$1null')}]`) as T[];
+  const lines = (n: number): string[] => given[n]?.split('\n') ?? [];
+  const [data, origins, states, answers] = [lines(8), lines(9), lines(14), lines(19)];
+  const [checked, versions, slots, types, times] = [1, 4, 5, 6, 7].map((n) => array(n)) as [
+    number[],
+    number[],
+    number[],
+    string[],
+    string[],
+  ];
+  const [stateVersions, stateSlots, dues] = [array<number>(11), array<number>(12), array<string | null>(13)];
+  const [names, fingerprints] = [array<string>(16), array<string>(17)];
+  type Told = { c: string; f: number; t: number; u?: number[]; p?: Omit<ParkedRow, 'consumer'>[] };
+  return {
+    checks: array<string>(0).map((stream, n) => ({ stream, version: checked[n]! })),
+    content: given[2]!,
+    events: array<string>(3).map((stream, n) => ({
+      stream,
+      version: versions[n]!,
+      slot: slots[n]!,
+      type: types[n]!,
+      at: times[n]!,
+      data: data[n]!,
+      origin: origins[n]!,
+    })),
+    writes: array<string>(10).map((stream, n) => ({
+      stream,
+      version: stateVersions[n]!,
+      slot: stateSlots[n]!,
+      dueAt: dues[n]!,
+      state: states[n]!,
+    })),
+    keys: array<string>(15).map((caller, n) => ({
+      caller,
+      key: names[n]!,
+      fingerprint: fingerprints[n]!,
+      answer: answers[n] === '' ? null : answers[n]!,
+    })),
+    moves: (JSON.parse(given[20] ?? '[]') as Told[]).map(({ c, f, t, u = [], p = [] }) => ({
+      consumer: c,
+      from: f,
+      to: t,
+      unparks: u,
+      parks: p,
+    })),
+  };
+}
 
 export class LogTables {
   source: string | null = null;
@@ -120,25 +165,22 @@ export class LogTables {
 
   /** What `append` answers and, unless something stands against the batch, what it changes. */
   append(values: readonly unknown[]): { row: object; changes: Changes | null } {
-    const parsed = <T>(n: number): T[] => (typeof values[n] === 'string' ? (JSON.parse(values[n]) as T[]) : []);
-    const sent: Sent = {
-      checks: parsed(0),
-      events: parsed(1),
-      writes: parsed(2),
-      keys: parsed(3),
-      moves: parsed(4),
-    };
+    const sent = readBatch(values);
     const { head } = this;
-    const conflicts = sent.checks.filter(({ s, v }) => (this.streams.get(s)?.version ?? 0) !== v).map(({ s }) => s);
-    const duplicates = sent.keys.flatMap(({ c, k }) => {
-      const kept = this.keys.get(nameOf(c, k));
+    const conflicts = sent.checks
+      .filter(({ stream, version }) => (this.streams.get(stream)?.version ?? 0) !== version)
+      .map(({ stream }) => stream);
+    const duplicates = sent.keys.flatMap(({ caller, key }) => {
+      const kept = this.keys.get(nameOf(caller, key));
       return kept === undefined ? [] : [kept];
     });
     const fenced = sent.moves
       .filter(
-        ({ c, f, u = [] }) => (this.checkpoints.get(c) ?? 0) !== f || u.some((position) => !this.#waits(c, position)),
+        ({ consumer, from, unparks }) =>
+          (this.checkpoints.get(consumer) ?? 0) !== from ||
+          unparks.some((position) => !this.#waits(consumer, position)),
       )
-      .map(({ c }) => c);
+      .map(({ consumer }) => consumer);
     if (conflicts.length + duplicates.length + fenced.length > 0) {
       const json = (rows: readonly unknown[]): string | null => (rows.length === 0 ? null : JSON.stringify(rows));
       const answered = duplicates.map((kept) => ({ ...kept, answer: JSON.parse(kept.answer) as unknown }));
@@ -146,7 +188,7 @@ export class LogTables {
       return { row, changes: null };
     }
     const row = { head, conflicts: null, duplicates: null, fenced: null };
-    return { row, changes: this.#changesOf(sent, values[1] as string) };
+    return { row, changes: this.#changesOf(sent) };
   }
 
   #waits(consumer: string, position: number): boolean {
@@ -177,43 +219,36 @@ export class LogTables {
     return this.batches.at(-1)?.hash ?? hashOfNothing;
   }
 
-  #changesOf({ events, writes, keys, moves }: Sent, content: string): Changes {
+  #changesOf({ content, events, writes, keys, moves }: Sent): Changes {
     const versions = new Set<string>();
-    for (const { s, v } of events) {
-      const name = `${s}@${v}`;
+    for (const { stream, version } of events) {
+      const name = `${stream}@${version}`;
       if (this.#versions.has(name) || versions.has(name)) throw uniqueViolation('events_stream_version_key');
       versions.add(name);
     }
     const streams = new Map<string, StreamRow>();
-    for (const { s, v, slot, due, state } of writes) {
-      if (streams.has(s)) throw new SqlError('21000', 'on conflict do update cannot affect a row a second time');
-      if (this.barred.has(s)) throw new SqlError('23514', `the row of ${s} violates a check`);
-      streams.set(s, { version: v, slot, dueAt: due, state: JSON.stringify(state) });
+    for (const { stream, ...row } of writes) {
+      if (streams.has(stream)) throw new SqlError('21000', 'on conflict do update cannot affect a row a second time');
+      if (this.barred.has(stream)) throw new SqlError('23514', `the row of ${stream} violates a check`);
+      streams.set(stream, row);
     }
-    const taken = keys.filter(({ answer }) => answer !== undefined && answer !== null);
-    if (new Set(taken.map(({ c, k }) => nameOf(c, k))).size < taken.length) {
+    const taken = keys.flatMap(({ answer, ...key }) => (answer === null ? [] : [{ ...key, answer }]));
+    if (new Set(taken.map(({ caller, key }) => nameOf(caller, key))).size < taken.length) {
       throw uniqueViolation('idempotency_keys_pkey');
     }
-    if (new Set(moves.map(({ c }) => c)).size < moves.length) {
+    if (new Set(moves.map(({ consumer }) => consumer)).size < moves.length) {
       throw new SqlError('21000', 'on conflict do update cannot affect a row a second time');
     }
-    for (const { c, u = [], p = [] } of moves) {
-      const again = p.find(({ position }) => this.parked.has(nameOf(c, position)) && !u.includes(position));
+    for (const { consumer, unparks, parks } of moves) {
+      const again = parks.find(
+        ({ position }) => this.parked.has(nameOf(consumer, position)) && !unparks.includes(position),
+      );
       if (again !== undefined) throw uniqueViolation('parked_messages_pkey');
     }
     return {
-      events: events.map(({ n, at, v, slot, s, type, data, origin }) => ({
-        position: this.head + n,
-        at,
-        version: v,
-        slot,
-        stream: s,
-        type,
-        data: JSON.stringify(data),
-        origin: JSON.stringify(origin),
-      })),
+      events: events.map((event, n) => ({ ...event, position: this.head + n + 1 })),
       batch:
-        events.length === 0
+        content === null
           ? null
           : {
               firstPosition: this.head + 1,
@@ -221,13 +256,8 @@ export class LogTables {
               hash: chainedHash(this.hash, this.head + 1, content),
             },
       streams,
-      keys: taken.map(({ c, k, fingerprint, answer }) => ({
-        caller: c,
-        key: k,
-        fingerprint,
-        answer: JSON.stringify(answer),
-      })),
-      moves: moves.map(({ c, f, t, u = [], p = [] }) => ({ consumer: c, from: f, to: t, unparks: u, parks: p })),
+      keys: taken,
+      moves,
     };
   }
 }

@@ -1,9 +1,15 @@
 /** Which services there are, whose logs each listens to, and what their logs are called. */
+import { auditTables } from '#audit/service.ts';
 import { publishedEvents } from '#contracts/event-types.ts';
 import type { CommandServiceName } from '#contracts/service.ts';
 import { serviceOf } from '#cqrs/event-log.ts';
 import { createEventTypes, type EventTypes } from '#cqrs/event-types.ts';
+import type { InlineTable } from '#cqrs/table-rows.ts';
 import { type DatabaseOwner, databaseOwners } from '#platform/settings.ts';
+import { catalogAudited } from '#services/catalog/service.ts';
+import { inventoryAudited } from '#services/inventory/service.ts';
+import { orderingAudited } from '#services/ordering/service.ts';
+import { paymentsAudited } from '#services/payments/service.ts';
 
 export type ServiceName = DatabaseOwner;
 
@@ -34,4 +40,13 @@ export const eventTypesOf: Readonly<Record<CommandServiceName, EventTypes>> = {
   inventory: createEventTypes(publishedEvents.inventory),
   payments: createEventTypes(publishedEvents.payments),
   audit: createEventTypes(publishedEvents.audit),
+};
+
+/** What each keeps beside its log, in the same transaction. */
+export const inlineTablesOf: Readonly<Record<CommandServiceName, readonly InlineTable[]>> = {
+  catalog: catalogAudited.tables,
+  ordering: orderingAudited.tables,
+  inventory: inventoryAudited.tables,
+  payments: paymentsAudited.tables,
+  audit: auditTables,
 };

@@ -47,6 +47,7 @@ import {
   commandServices,
   databasesOf,
   eventTypesOf,
+  inlineTablesOf,
   listensTo,
   type ServiceName,
   sourceOf,
@@ -113,6 +114,7 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
         database: databases.get(name)!,
         source: sourceOf(name),
         eventTypes: eventTypesOf[name],
+        inlineTables: inlineTablesOf[name],
       });
       stops.push(() => log.close());
       logs.set(name, log);

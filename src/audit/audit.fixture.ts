@@ -10,7 +10,7 @@ import type { Database } from '#platform/postgres.ts';
 import { testDatabase } from '../../tests/database.ts';
 import type { Check, Finding, Walk } from './check.ts';
 import { createRecording, type RecordingOptions } from './recording.ts';
-import { auditSchema } from './service.ts';
+import { auditSchema, auditTables } from './service.ts';
 
 export const isAsItOughtToBe: Check = {
   name: 'thing-is-right',
@@ -39,6 +39,7 @@ export async function openAudit(t: TestContext, options: Partial<RecordingOption
     database,
     source: 'audit.0',
     eventTypes: createEventTypes(publishedEvents.audit),
+    inlineTables: auditTables,
   });
   t.after(() => log.close());
   await database.query(

@@ -19,6 +19,8 @@ import { startSampling } from './sampling.ts';
 import type { WalkParts } from './evidence.ts';
 import { createWalks } from './walks.ts';
 
+export { auditTables } from './streams.ts';
+
 export const auditSchema = [...logSchemaFolders, new URL('./schema/', import.meta.url)];
 
 export type AuditOptions = WalkParts & {

@@ -1,6 +1,7 @@
 /** The streams that audit keeps: one per divergence, and one of the anchors that it has taken of all logs. */
 import type { AnchorsTaken } from '#contracts/audit.ts';
 import type { StreamType } from '#cqrs/command-bus.ts';
+import type { InlineTable } from '#cqrs/table-rows.ts';
 import { type Divergence, divergence } from './divergence.ts';
 
 export const divergenceStream: StreamType<Divergence> = {
@@ -8,6 +9,46 @@ export const divergenceStream: StreamType<Divergence> = {
   initial: divergence.initial,
   evolve: (state, event) => divergence.evolve(state, event as never),
 };
+
+/** What the table beside the audit's log is given by its appends, as `schema/102-rows-come-in-columns.sql` writes it. */
+export const auditTables: readonly InlineTable[] = [
+  {
+    of: divergenceStream.name,
+    table: {
+      name: 'divergences',
+      key: ['id'],
+      columns: {
+        id: 'text',
+        check_name: 'text',
+        entity: 'text',
+        order_id: 'text',
+        status: 'text',
+        first_seen: 'timestamptz',
+        last_seen: 'timestamptz',
+        version: 'integer',
+        state: 'json',
+      },
+    },
+    rowsOf({ id, version, state }) {
+      const divergence = state as Divergence;
+      if (divergence.status === 'none') return [];
+      const { seen, status, firstSeen, seenAt } = divergence;
+      return [
+        {
+          id,
+          check_name: seen.check,
+          entity: seen.entity,
+          order_id: seen.orderId ?? null,
+          status,
+          first_seen: firstSeen,
+          last_seen: seenAt,
+          version,
+          state: JSON.stringify(divergence),
+        },
+      ];
+    },
+  },
+];
 
 /** The latest last. */
 export type Anchors = { readonly taken: readonly AnchorsTaken['data'][] };

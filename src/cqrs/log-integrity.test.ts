@@ -9,6 +9,7 @@ import { type Database, openDatabase, type Sql } from '#platform/postgres.ts';
 import { testDatabase, testDatabaseUrl } from '../../tests/database.ts';
 import { type AppendBatch, type EventLog, slotOfStream } from './event-log.ts';
 import { checkAnchor, checkLog, logBeginning, type LogFinding, type LogPlace } from './log-integrity.ts';
+import { appendParameters } from './postgres-append.ts';
 import { logSchemaFolders, openPostgresLog } from './postgres-log.ts';
 
 const origin = { actor: 'operator', correlationId: 'c', causationId: 'r' };
@@ -313,15 +314,20 @@ test('a log that was there before the chain is chained, and checked in the same 
   for (const name of ['001-log.sql', '002-append-parks.sql']) await copyFile(new URL(name, schema), join(folder, name));
   const database = openDatabase(await testDatabaseUrl(t), { applicationName: 'test' });
   await migrate(database, [checkpoints, pathToFileURL(`${folder}/`)]);
-  const log = await openPostgresLog({ database, source: 'orders.0' });
-  t.after(() => {
-    log.close();
-    return database.end();
-  });
+  t.after(() => database.end());
+  await database.query('claim', `insert into log_head (source) values ('orders.0')`);
   for (let n = 0; n < 5; n += 1) {
-    await log.append(batch(...Array.from({ length: 700 }, (_, m) => `order-"é${n * 700 + m}@1`)));
+    const { content } = appendParameters(
+      batch(...Array.from({ length: 700 }, (_, m) => `order-"é${n * 700 + m}@1`)),
+      undefined,
+      [],
+    );
+    // As it was appended then.
+    await database.query('append', `select from append('[]', $1, null, null, null)`, [content]);
   }
   await migrate(database, logSchemaFolders);
+  const log = await openPostgresLog({ database, source: 'orders.0' });
+  t.after(() => log.close());
   const chained = await database.query('batches', 'select first_position, last_position from batches order by 1');
   assert.deepEqual(
     chained.map((row) => Object.values(row)),

@@ -80,8 +80,8 @@ export function openMemoryLog(source: string, eventTypes?: EventTypes): EventLog
         slot: slotOfStream(event.stream),
       };
     });
-    const [, content] = appendParameters(batch, eventTypes).values;
-    if (typeof content === 'string') hash = chainedHash(hash, head + 1, content);
+    const { content } = appendParameters(batch, eventTypes, []);
+    if (content !== null) hash = chainedHash(hash, head + 1, content);
     events.push(...appended);
     for (const write of batch.writes) {
       streams.set(write.stream, { version: write.version, state: JSON.stringify(write.state), dueAt: write.dueAt });

@@ -13,6 +13,7 @@ import { parkedMessagesMax, queuedBehind } from './parked-messages.ts';
 import { attemptsMax, streamsFailingMax } from './parking.ts';
 import { logSchemaFolders, openPostgresLog } from './postgres-log.ts';
 import { type Reactions, startReactions } from './reactions.ts';
+import type { InlineTable } from './table-rows.ts';
 
 const name = 'stock-of-orders';
 const origin: Origin = { actor: 'operator', correlationId: 'c', causationId: 'r' };
@@ -557,10 +558,15 @@ test('a message whose effect the database refuses is found among many, and parke
   await database.query('table', `create table counted (message text check (message <> 'order-b 1'))`);
   await database.query(
     'inline',
-    `create or replace function write_inline_tables(new_states json, new_events json) returns void language sql as
-     $$ insert into counted select e #>> '{data,message}' from json_array_elements(new_events) as e $$`,
+    `create or replace function write_inline_tables(columns text[]) returns void language sql as
+     $$ insert into counted select unnest(columns[1]::text[]) $$`,
   );
-  const own = await openPostgresLog({ database, source: 'stock.0' });
+  const countedTable: InlineTable = {
+    of: tally.name,
+    table: { name: 'counted', key: ['message'], columns: { message: 'text' } },
+    rowsOf: ({ events }) => events.map(({ data }) => ({ message: (data as { message: string }).message })),
+  };
+  const own = await openPostgresLog({ database, source: 'stock.0', inlineTables: [countedTable] });
   t.after(() => own.close());
   const { happen, start, counted, parked, orders } = shop(t, own);
   const others = Array.from({ length: 40 }, (_, n) => `s${n}`);

@@ -2,12 +2,18 @@
  * What PostgreSQL is told of an append, and what it answers: one call of the function `append`
  * (`schema/log/`), one round trip.
  */
-import type { Sql } from '#platform/postgres.ts';
+import { arrayLiteral, type Sql } from '#platform/postgres.ts';
 import type { AppendBatch, AppendResult, NewEvent } from './event-log.ts';
-import { slotOfStream } from './event-log.ts';
+import { entityOf, slotOfStream } from './event-log.ts';
 import type { EventTypes } from './event-types.ts';
+import type { InlineTable } from './table-rows.ts';
 
-export type Sent = { readonly values: (string | null)[]; readonly eventBytes: number[] };
+export type Sent = {
+  /** What the batch is hashed of; null: it has no events. */
+  readonly content: string | null;
+  readonly values: readonly (string | null)[];
+  readonly eventBytes: readonly number[];
+};
 export type SendResult = { readonly head: number } | Extract<AppendResult, { conflicts: unknown }>;
 
 export const awaitHeadSql = 'select position from log_head for update';
@@ -15,13 +21,14 @@ export const awaitHeadSql = 'select position from log_head for update';
 export const rfc3339 = (column: string): string =>
   `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
 
-export async function send(writer: Sql, values: readonly unknown[]): Promise<SendResult> {
+/** `text` is that of `appendSql`. */
+export async function send(writer: Sql, text: string, values: Sent['values']): Promise<SendResult> {
   const [row] = await writer.query<{
     head: number;
     conflicts: string | null;
     duplicates: string | null;
     fenced: string | null;
-  }>('append', 'select head, conflicts, duplicates, fenced from append($1, $2, $3, $4, $5)', values);
+  }>('append', text, values);
   const { head, conflicts, duplicates, fenced } = row!;
   if (conflicts === null && duplicates === null && fenced === null) return { head };
   const parsed = <T>(text: string | null): T[] => (text === null ? [] : (JSON.parse(text) as T[]));
@@ -72,56 +79,100 @@ const isSame = (event: NewEvent, row: FoundRow | undefined): boolean =>
   row.origin === JSON.stringify(event.origin);
 
 /**
- * Empty parts travel as null: the function skips them. Events are stringified once; their sizes bound the tail. The
- * text of the events is what the hash of the batch is made of (`event_content` makes it again from what is stored): its
- * fields, their order and their form stay as they are.
+ * A batch as the function `append` takes it: column by column, parts that are empty as null. Events and states are
+ * stringified once; the sizes of the events bound the tail. `content`, of which the hash of the batch is made, is the JSON
+ * of the events (`event_content` makes it again from what is stored): its fields, their order and their form stay as they are.
  */
-export function appendParameters(batch: AppendBatch, eventTypes: EventTypes | undefined): Sent {
-  const json = (rows: readonly object[]): string | null => (rows.length === 0 ? null : JSON.stringify(rows));
-  const texts = batch.events.map((event, n) => {
-    const row = {
-      n: n + 1,
-      at: event.at,
-      v: event.version,
-      slot: slotOfStream(event.stream),
-      s: event.stream,
-      type: eventTypes?.storedName(event) ?? event.type,
-    };
-    const head = JSON.stringify(row).slice(0, -1);
-    return `${head},"data":${JSON.stringify(event.data)},"origin":${JSON.stringify(event.origin)}}`;
+export function appendParameters(
+  batch: AppendBatch,
+  eventTypes: EventTypes | undefined,
+  inlineTables: readonly InlineTable[],
+): Sent {
+  const { checks, events, writes, keys, checkpoints } = batch;
+  const slots = events.map(({ stream }) => slotOfStream(stream));
+  const types = events.map((event) => eventTypes?.storedName(event) ?? event.type);
+  const data = events.map((event) => JSON.stringify(event.data));
+  const origins = events.map(({ origin }) => JSON.stringify(origin));
+  const texts = events.map(({ at, version, stream }, n) => {
+    const [when, where, what] = [at, stream, types[n]].map((text) => JSON.stringify(text));
+    return `{"n":${n + 1},"at":${when},"v":${version},"slot":${slots[n]},"s":${where},"type":${what},"data":${data[n]},"origin":${origins[n]}}`;
   });
+  const content = events.length === 0 ? null : `[${texts.join()}]`;
+  const ofEvents = (column: () => string): string | null => (events.length === 0 ? null : column());
+  const ofWrites = (column: () => string): string | null => (writes.length === 0 ? null : column());
+  const ofKeys = (column: () => string): string | null => (keys.length === 0 ? null : column());
   return {
+    content,
     values: [
-      JSON.stringify(batch.checks.map((check) => ({ s: check.stream, v: check.version }))),
-      texts.length === 0 ? null : `[${texts.join(',')}]`,
-      json(
-        batch.writes.map((write) => ({
-          s: write.stream,
-          v: write.version,
-          slot: slotOfStream(write.stream),
-          due: write.dueAt,
-          state: write.state,
-        })),
-      ),
-      json(
-        batch.keys.map((key) => ({
-          c: key.caller,
-          k: key.key,
-          fingerprint: key.fingerprint,
-          answer: key.answer,
-          at: key.at,
-        })),
-      ),
-      json(
-        batch.checkpoints.map((move) => ({
-          c: move.consumer,
-          f: move.from,
-          t: move.to,
-          u: move.unparks,
-          p: move.parks,
-        })),
-      ),
+      arrayLiteral(checks.map(({ stream }) => stream)),
+      arrayLiteral(checks.map(({ version }) => version)),
+      content,
+      ofEvents(() => arrayLiteral(events.map(({ stream }) => stream))),
+      ofEvents(() => arrayLiteral(events.map(({ version }) => version))),
+      ofEvents(() => arrayLiteral(slots)),
+      ofEvents(() => arrayLiteral(types)),
+      ofEvents(() => arrayLiteral(events.map(({ at }) => at))),
+      ofEvents(() => data.join('\n')),
+      ofEvents(() => origins.join('\n')),
+      ofWrites(() => arrayLiteral(writes.map(({ stream }) => stream))),
+      ofWrites(() => arrayLiteral(writes.map(({ version }) => version))),
+      ofWrites(() => arrayLiteral(writes.map(({ stream }) => slotOfStream(stream)))),
+      ofWrites(() => arrayLiteral(writes.map(({ dueAt }) => dueAt))),
+      ofWrites(() => writes.map(({ state }) => JSON.stringify(state)).join('\n')),
+      ofKeys(() => arrayLiteral(keys.map(({ caller }) => caller))),
+      ofKeys(() => arrayLiteral(keys.map(({ key }) => key))),
+      ofKeys(() => arrayLiteral(keys.map(({ fingerprint }) => fingerprint))),
+      ofKeys(() => arrayLiteral(keys.map(({ at }) => at))),
+      ofKeys(() => keys.map(({ answer }) => JSON.stringify(answer) ?? '').join('\n')),
+      movesOf(checkpoints),
+      ...inlineColumns(batch, inlineTables),
     ],
     eventBytes: texts.map((text) => text.length),
   };
 }
+
+type BatchOfRows = {
+  readonly writes: readonly Pick<AppendBatch['writes'][number], 'stream' | 'version' | 'state'>[];
+  readonly events: readonly Pick<NewEvent, 'stream' | 'type' | 'data'>[];
+};
+
+/** Those of the function `append`, before the columns of inline tables. */
+const parametersOfAppend = 21;
+
+/** The statement that records batches of a log with these tables beside it. */
+export function appendSql(inlineTables: readonly InlineTable[]): string {
+  const columns = inlineTables.reduce((sum, { table }) => sum + Object.keys(table.columns).length, 0);
+  const given = Array.from({ length: parametersOfAppend + columns }, (_, n) => `$${n + 1}`);
+  // Whoever has no such tables gives none of their columns.
+  if (columns === 0) given.push(`variadic '{}'::text[]`);
+  return `select head, conflicts, duplicates, fenced from append(${given.join()})`;
+}
+
+/**
+ * What the function `write_inline_tables` takes: an array literal for each column of each table, in the order in which they
+ * are declared, and null where the batch has no rows of the table.
+ */
+export function inlineColumns(
+  { writes, events }: BatchOfRows,
+  inlineTables: readonly InlineTable[],
+): (string | null)[] {
+  if (inlineTables.length === 0) return [];
+  const eventsOf = Map.groupBy(events, ({ stream }) => stream);
+  return inlineTables.flatMap(({ of, table, rowsOf }) => {
+    const rows = writes.flatMap(({ stream, version, state }) =>
+      stream.startsWith(`${of}-`)
+        ? rowsOf({ id: entityOf(stream), version, state: state as never, events: eventsOf.get(stream) ?? [] })
+        : [],
+    );
+    return Object.keys(table.columns).map((name) =>
+      rows.length === 0 ? null : arrayLiteral(rows.map((row) => row[name] as string | number | null)),
+    );
+  });
+}
+
+const movesOf = (checkpoints: AppendBatch['checkpoints']): string | null =>
+  checkpoints.length === 0
+    ? null
+    : JSON.stringify(
+        checkpoints.map((move) => ({ c: move.consumer, f: move.from, t: move.to, u: move.unparks, p: move.parks })),
+      );

@@ -19,6 +19,7 @@ import type {
 import { eventId, slotOfStream } from './event-log.ts';
 import {
   appendParameters,
+  appendSql,
   awaitHeadSql,
   findCommitted,
   rfc3339,
@@ -28,6 +29,7 @@ import {
 } from './postgres-append.ts';
 import { postgresParkedMessages } from './postgres-parked-messages.ts';
 import { postgresSources } from './source-epoch.ts';
+import type { InlineTable } from './table-rows.ts';
 import { Tail } from './tail.ts';
 
 export type PostgresLogOptions = {
@@ -36,6 +38,8 @@ export type PostgresLogOptions = {
   readonly source: string;
   /** Of the source. Events are checked when they are written, and decoded when they are read; without it they are neither. */
   readonly eventTypes?: EventTypes;
+  /** What the database keeps beside the log, as its function `write_inline_tables` expects it. */
+  readonly inlineTables?: readonly InlineTable[];
   /** How long an append may take, reconnecting included. */
   readonly appendTimeoutMs?: number;
   readonly ports?: Ports;
@@ -80,7 +84,10 @@ export const checkpointSchemaFolder = logSchemaFolders[0];
  * - others are told that the log has grown only while one listens, and one that begins is heard of within a second
  */
 export async function openPostgresLog(options: PostgresLogOptions): Promise<EventLog & { close(): void }> {
-  const { database, source, eventTypes, ports = systemPorts } = options;
+  const { database, source, eventTypes, inlineTables = [], ports = systemPorts } = options;
+  const appendText = appendSql(inlineTables);
+  const sentAs = (batch: AppendBatch): Sent => appendParameters(batch, eventTypes, inlineTables);
+  const record = (connection: Sql, sent: Sent): Promise<SendResult> => send(connection, appendText, sent.values);
   await claim(database, source);
   const tail = new Tail();
   const reader = postgresLogReader(database, source, eventTypes);
@@ -171,8 +178,7 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
         const left = giveUpAt - ports.elapsed();
         const doubtful = inDoubt;
         const committedAt = doubtful === null ? null : await within(ports, left, findCommitted(connection, doubtful));
-        if (doubtful !== null && committedAt !== null)
-          return publish(doubtful, appendParameters(doubtful, eventTypes), committedAt);
+        if (doubtful !== null && committedAt !== null) return publish(doubtful, sentAs(doubtful), committedAt);
         const { batch, sent, result } = await within(
           ports,
           left,
@@ -207,7 +213,7 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
     new EngineError('log-unavailable', `the log of ${source} did not answer within ${appendTimeoutMs} ms`, cause);
 
   function publish(batch: AppendBatch, sent: Sent, headBefore: number): AppendResult {
-    const appended = batch.events.map((event, n) => record(source, event, headBefore + n + 1));
+    const appended = batch.events.map((event, n) => recorded(source, event, headBefore + n + 1));
     if (appended.length > 0) {
       tail.push(appended, sent.eventBytes);
       wakeOthers();
@@ -224,20 +230,28 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
     anchor: reader.anchor,
 
     async append(batch) {
-      const sent = appendParameters(batch, eventTypes);
+      const sent = sentAs(batch);
       return inTurn(() =>
         untilKnown(async (connection, attempting) => {
           attempting(batch);
           failpoint('log-sending');
           failpointOnceSent('log-sent');
-          return { batch, sent, result: await send(connection, sent.values) };
+          return { batch, sent, result: await record(connection, sent) };
         }),
       );
     },
 
     appendAlone(streams, decide) {
       return inTurn(() =>
-        untilKnown((connection, attempting) => sendAlone(connection, streams, decide, attempting, eventTypes)),
+        untilKnown((connection, attempting) =>
+          alone(connection, async () => {
+            const batch = decide(await loadStreams(connection, streams));
+            const sent = sentAs(batch);
+            const result = await record(connection, sent);
+            attempting(batch);
+            return { batch, sent, result };
+          }),
+        ),
       );
     },
 
@@ -339,25 +353,16 @@ async function loadStreams(sql: Sql, streams: readonly StreamId[]): Promise<Stre
   return rows.map((row) => ({ stream: row.stream, version: row.version, state: JSON.parse(row.state) as unknown }));
 }
 
-/** With the head's lock held from before the streams are read until the batch is recorded. */
-async function sendAlone(
-  connection: PinnedConnection,
-  streams: readonly StreamId[],
-  decide: (rows: readonly StreamRow[]) => AppendBatch,
-  attempting: (batch: AppendBatch) => void,
-  eventTypes: EventTypes | undefined,
-): ReturnType<Attempt> {
+/** Does `work` and commits it, with the head's lock held from before its first statement on. */
+async function alone<T>(connection: PinnedConnection, work: () => Promise<T>): Promise<T> {
   await connection.query('begin', 'begin');
   try {
     await connection.query('await head', awaitHeadSql);
-    const batch = decide(await loadStreams(connection, streams));
-    const sent = appendParameters(batch, eventTypes);
-    const result = await send(connection, sent.values);
-    attempting(batch);
+    const done = await work();
     failpoint('alone-committing');
     await connection.query('commit', 'commit');
     failpoint('alone-committed');
-    return { batch, sent, result };
+    return done;
   } catch (error) {
     if (!(error instanceof DatabaseUnavailable)) await connection.query('rollback', 'rollback');
     throw error;
@@ -379,7 +384,7 @@ const readSql = `
   select position, stream, version, slot, type, data, ${rfc3339('at')} as at, origin
   from events where position > $1 order by position limit $2`;
 
-function record(source: string, event: NewEvent, position: number): RecordedEvent {
+function recorded(source: string, event: NewEvent, position: number): RecordedEvent {
   return { ...event, id: eventId(source, position), position, slot: slotOfStream(event.stream) };
 }
 

@@ -19,7 +19,7 @@ import type { Finding, Walk } from '../../src/audit/check.ts';
 import { auditedServices } from '../../src/audit/evidence.ts';
 import { anchorsId, anchorsStream } from '../../src/audit/streams.ts';
 import { createWalks } from '../../src/audit/walks.ts';
-import { eventTypesOf, type ServiceName, sourceOf } from '../../src/service-map.ts';
+import { eventTypesOf, inlineTablesOf, type ServiceName, sourceOf } from '../../src/service-map.ts';
 import { testDatabaseUrl } from '../database.ts';
 import { untilAtRest } from '../invariants.ts';
 import type { DatabaseUrls, TestSystem } from '../running-program.ts';
@@ -189,6 +189,7 @@ async function openLogs(databases: World['databases']): Promise<Record<CommandSe
         database: databases[service],
         source: sourceOf(service),
         eventTypes: eventTypesOf[service],
+        inlineTables: inlineTablesOf[service],
       });
       return [service, log] as const;
     }),
