@@ -9,7 +9,7 @@ import type { Database, Sql } from '#platform/postgres.ts';
 import { completedOrders } from './orders.ts';
 import { ordersOfOthers } from './parked-streams.ts';
 import { customerNotFound, maySee, type ReadModel, whenThere } from './read-model.ts';
-import type { Resource, ResourceCache } from './resource-cache.ts';
+import { AppliedResource, type Resource, type ResourceCache } from './resource-cache.ts';
 import { rfc3339, utcTime } from './utc-time.ts';
 
 export function customersReadModel(
@@ -174,20 +174,28 @@ async function readCustomer(database: Sql, customerId: string): Promise<Resource
 }
 
 /** Undefined: not registered. */
-function resourceOf(row: CustomerRow): Resource | undefined {
-  if (row.profile === null) return undefined;
+const resourceOf = (row: CustomerRow): Resource | undefined =>
+  row.profile === null
+    ? undefined
+    : new AppliedResource(() => viewText(row), {
+        // An entry of `spent` becomes an object of its own.
+        bytesMax: Buffer.byteLength(row.profile) + 4 * (row.spent?.length ?? 0) + figuresBytesMax,
+        etag: row.revision === 0 ? String(row.version) : `${row.version}.${row.revision}`,
+        revision: row.version + row.revision,
+      });
+
+/** Id, version, orders and their times, with their names. */
+const figuresBytesMax = 240;
+
+function viewText(row: CustomerRow): string {
   const spent = Object.entries(JSON.parse(row.spent ?? '{}') as Spent);
   const view: CustomerView = {
     customerId: row.customer_id,
-    ...(JSON.parse(row.profile) as Pick<CustomerView, 'name' | 'email' | 'country'>),
+    ...(JSON.parse(row.profile!) as Pick<CustomerView, 'name' | 'email' | 'country'>),
     orders: row.orders,
     spent: spent.map(([currency, amount]) => ({ amount: Number(amount), currency })),
     ...(row.last_order_at === null ? {} : { lastOrderAt: row.last_order_at }),
     version: row.version,
   };
-  return {
-    bytes: Buffer.from(JSON.stringify(view)),
-    etag: row.revision === 0 ? String(row.version) : `${row.version}.${row.revision}`,
-    revision: row.version + row.revision,
-  };
+  return JSON.stringify(view);
 }

@@ -119,3 +119,21 @@ export function bodyOf(row: OrderRow): string {
   const times = `"placedAt":"${row.placed_at}","updatedAt":"${row.updated_at}"`;
   return `${head.slice(0, -1)}${failure},"lines":${row.lines},"total":${total},"payment":${payment},${times},"version":${row.version}}`;
 }
+
+/** What a body has beside its ids, lines, failure and method: names, numbers and times. */
+const membersBytesMax = 320;
+
+/** How many bytes `bodyOf` has, at most. */
+export const bodyBytesMax = ({
+  order_id: orderId,
+  customer_id: customerId,
+  lines,
+  failure,
+  ...row
+}: OrderRow): number =>
+  membersBytesMax +
+  orderId.length +
+  customerId.length +
+  Buffer.byteLength(lines) +
+  Buffer.byteLength(failure ?? '') +
+  Buffer.byteLength(row.payment_method);

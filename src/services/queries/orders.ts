@@ -17,10 +17,10 @@ import type { Database, Sql } from '#platform/postgres.ts';
 import { emptyPage, itemTexts } from './listing.ts';
 import { listOrders, type OrderTexts } from './order-lists.ts';
 import { orderThen } from './order-then.ts';
-import { bodyOf, evolve, type OrderEventRecord, type OrderRow, placedRow } from './order-view.ts';
+import { bodyBytesMax, bodyOf, evolve, type OrderEventRecord, type OrderRow, placedRow } from './order-view.ts';
 import { ordersOfOthers } from './parked-streams.ts';
 import { customerNotFound, foldRows, maySee, orderNotFound, type ReadModel, whenThere } from './read-model.ts';
-import type { Resource, ResourceCache } from './resource-cache.ts';
+import { AppliedResource, type Resource, type ResourceCache } from './resource-cache.ts';
 import { exactSku, lexemes, rememberingWordsOf, wordsOf, wordsOfId } from './search-words.ts';
 import { rfc3339, utcTime } from './utc-time.ts';
 
@@ -302,12 +302,13 @@ export async function completedOrders(
 
 const cacheKey = (orderId: string): string => `order/${orderId}`;
 
-const resourceOf = (row: OrderRow): Resource => ({
-  bytes: Buffer.from(bodyOf(row)),
-  etag: String(row.version),
-  revision: row.version,
-  owner: row.customer_id,
-});
+const resourceOf = (row: OrderRow): Resource =>
+  new AppliedResource(() => bodyOf(row), {
+    bytesMax: bodyBytesMax(row),
+    etag: String(row.version),
+    revision: row.version,
+    owner: row.customer_id,
+  });
 
 const shownColumns = `o.order_id, o.version, o.customer_id, o.status, o.failure, o.lines, o.total, o.currency,
   o.payment_status, o.payment_method, ${rfc3339('o.placed_at')} as placed_at, ${rfc3339('o.updated_at')} as updated_at`;

@@ -18,7 +18,7 @@ import {
 } from './listing.ts';
 import { ordersWithout } from './parked-streams.ts';
 import { type ReadModel, whenThere } from './read-model.ts';
-import type { Resource, ResourceCache } from './resource-cache.ts';
+import { AppliedResource, type Resource, type ResourceCache } from './resource-cache.ts';
 import { lexemes, wordQueries, wordsOf } from './search-words.ts';
 
 /** Names are sorted by this much of them, so that a cursor stays below its 1,024 characters. */
@@ -206,12 +206,15 @@ const readProducts = (database: Sql, skus: readonly string[]): Promise<ShownRow[
 const resourceOf = (row: ShownRow): Resource | undefined =>
   row.catalogue === null
     ? undefined
-    : {
-        bytes: Buffer.from(viewText(row)),
+    : new AppliedResource(() => viewText(row), {
+        bytesMax: Buffer.byteLength(row.catalogue) + row.sku.length + numbersBytesMax,
         etag: row.stock_version === 0 ? String(row.version) : `${row.version}.${row.stock_version}`,
         revision: row.version,
         revisionBeside: row.stock_version,
-      };
+      });
+
+/** Availability and version, with their names. */
+const numbersBytesMax = 160;
 
 function viewText({ sku, version, catalogue, on_hand: onHand, reserved }: ShownRow): string {
   const { name, description, price } = JSON.parse(catalogue!) as Pick<ProductView, 'name' | 'description' | 'price'>;

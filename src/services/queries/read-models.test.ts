@@ -182,6 +182,9 @@ test('every cut into batches, and every order in which services arrive, gives th
       }
       assert.deepEqual(await rowsOf(side.database), expected);
       const remembered = await read();
+      for (const answer of remembered as readonly { bytes?: Buffer; bytesMax?: number }[]) {
+        assert.ok(answer.bytes === undefined || answer.bytesMax! >= answer.bytes.length);
+      }
       assert.deepEqual(await other.models.auditCache(1_000), []);
       other.models.forgetAnswers();
       assert.deepEqual(remembered, await read());

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createResourceCache, type Resource } from './resource-cache.ts';
+import { AppliedResource, createResourceCache, type Resource } from './resource-cache.ts';
 
 const resource = (revision: number, size = 10): Resource => ({
   bytes: Buffer.alloc(size, String(revision)),
@@ -104,4 +104,22 @@ test('memory is bounded by bytes, and 0 keeps nothing', async () => {
   none.put('a', resource(1, 0));
   assert.equal(none.peek('a'), undefined);
   assert.equal((await none.read('a', async () => resource(2)))?.revision, 2);
+});
+
+test('what is applied is made into bytes when it is read, once', () => {
+  const cache = createResourceCache(1);
+  let made = 0;
+  const applied = (revision: number): Resource =>
+    new AppliedResource(() => ((made += 1), `revision ${revision}`), {
+      bytesMax: 20,
+      etag: String(revision),
+      revision,
+    });
+  for (const revision of [1, 2, 3]) cache.put('a', applied(revision));
+  assert.deepEqual([made, cache.stats().entries], [0, 1]);
+  assert.deepEqual(
+    [1, 2].map(() => cache.kept('a')?.bytes.toString()),
+    ['revision 3', 'revision 3'],
+  );
+  assert.equal(made, 1);
 });

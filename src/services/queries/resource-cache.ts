@@ -10,6 +10,8 @@ import type { SharedResource } from './shared-cache.ts';
 
 export type Resource = {
   readonly bytes: Buffer;
+  /** How many bytes there are at most, of a resource that has not made them yet. */
+  readonly bytesMax?: number;
   readonly etag: string;
   /** Grows with every change of the resource, by those of its sources that count here. */
   readonly revision: number;
@@ -18,6 +20,41 @@ export type Resource = {
   /** The customer that may see it; undefined: every caller. */
   readonly owner?: string;
 };
+
+/**
+ * A resource that has been applied, and makes its bytes when somebody asks for them: of an order three versions are applied within
+ * moments, and most of them are never read.
+ *
+ * Promises:
+ * - what is applied is made into bytes when it is read, once
+ */
+export class AppliedResource implements Resource {
+  readonly bytesMax: number;
+  readonly etag: string;
+  readonly revision: number;
+  readonly revisionBeside: number;
+  readonly owner?: string;
+  #make: (() => string) | null;
+  #bytes: Buffer | null = null;
+
+  constructor(make: () => string, known: Omit<Resource, 'bytes'> & { readonly bytesMax: number }) {
+    this.#make = make;
+    this.bytesMax = known.bytesMax;
+    this.etag = known.etag;
+    this.revision = known.revision;
+    this.revisionBeside = known.revisionBeside ?? 0;
+    if (known.owner !== undefined) this.owner = known.owner;
+  }
+
+  get bytes(): Buffer {
+    if (this.#bytes === null) {
+      this.#bytes = Buffer.from(this.#make!());
+      // What it was made of is not kept with it.
+      this.#make = null;
+    }
+    return this.#bytes;
+  }
+}
 
 export type CacheStats = {
   readonly hits: number;
@@ -176,4 +213,4 @@ export function createResourceCache(cacheMb: number, second: SecondLevel | null 
 export const includes = (one: Resource, other: Resource): boolean =>
   one.revision >= other.revision && (one.revisionBeside ?? 0) >= (other.revisionBeside ?? 0);
 
-export const sizeOf = (resource: Resource): number => resource.bytes.length + entryBytes;
+export const sizeOf = (resource: Resource): number => (resource.bytesMax ?? resource.bytes.length) + entryBytes;

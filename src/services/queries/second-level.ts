@@ -84,7 +84,15 @@ export function createSecondLevel(
       return resource;
     },
     positions,
-    put: (key, resource, shows) => share(key, { ...resource, shows }),
+    put: (key, { bytes, etag, revision, revisionBeside, owner }, shows) =>
+      share(key, {
+        bytes,
+        etag,
+        revision,
+        ...(revisionBeside === undefined ? {} : { revisionBeside }),
+        ...(owner === undefined ? {} : { owner }),
+        shows,
+      }),
     invalidate: (key) => share(key, null),
     figures,
   };
