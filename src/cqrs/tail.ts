@@ -4,8 +4,9 @@
  */
 import type { RecordedEvent } from './event-log.ts';
 
-export const tailEventsMax = 1_024;
-export const tailBytesMax = 4 * 1024 * 1024;
+/** Two to three seconds of a log that records 3,000 events a second: who is further behind has more to fear than reading. */
+export const tailEventsMax = 8_192;
+export const tailBytesMax = 8 * 1024 * 1024;
 
 type Listener = (events: readonly RecordedEvent[]) => void;
 
