@@ -37,6 +37,17 @@ test('a server starts in an empty folder, with the databases asked for, and is d
   assert.equal(server.location, dataDir);
 });
 
+test('its servers give way to who has work for them', { skip: !canWeighSessions() }, async () => {
+  await using server = await start();
+  await using orders = open(server, 'orders');
+  const [row] = await orders.query<{ pid: number }>('pid', 'select pg_backend_pid() as pid');
+  const batch = 3; // SCHED_BATCH, field 41 of proc_pid_stat(5)
+  const policyOf = (pid: number): number =>
+    Number(readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ')[38]);
+  await until(async () => policyOf(server.pid) === batch && policyOf(row!.pid) === batch);
+  assert.match(readFileSync(`/proc/${server.pid}/autogroup`, 'utf8'), /nice 10$/m);
+});
+
 test('the data survives a restart', async () => {
   await using server = await start();
   assert.deepEqual(await notes(server), ['first']);
@@ -250,9 +261,18 @@ async function until(condition: () => Promise<boolean>): Promise<void> {
   }
 }
 
+/** Linux that weighs sessions, with the command that tells it of one. */
+function canWeighSessions(): boolean {
+  return existsSync('/proc/self/autogroup') && runs('chrt');
+}
+
 function hasPsql(): boolean {
+  return runs('psql');
+}
+
+function runs(command: string): boolean {
   try {
-    execFileSync('psql', ['--version']);
+    execFileSync(command, ['--version']);
     return true;
   } catch {
     return false;

@@ -25,6 +25,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
+import { giveWay } from './background.ts';
 import { failpoint } from './failpoint.ts';
 import { lockFolder } from './folder-lock.ts';
 import type { Logger } from './logger.ts';
@@ -339,6 +340,7 @@ class Server {
         // A session of its own: Ctrl-C in the terminal reaches this program only, which stops the server last.
         { ...account, cwd: '/', env: environment, detached: true, stdio: ['ignore', log, log] },
       );
+      if (this.#child.pid !== undefined) giveWay(this.#child.pid);
       return this.#child;
     } finally {
       closeSync(log);
