@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import { failpoint, failpointOnceSent } from '#platform/failpoint.ts';
-import { type Database, type DatabaseOptions, sqlStateOf } from '#platform/postgres.ts';
+import { arrayLiteral, type Database, type DatabaseOptions, sqlStateOf } from '#platform/postgres.ts';
 import { EngineError } from './errors.ts';
 import type { CheckpointMove } from './event-log.ts';
 import { takesBack } from './parked-messages.ts';
@@ -375,10 +375,10 @@ function loadSql(table: ReadTable): string {
  */
 const isJoined = (type: ColumnType): boolean => type === 'json' || type === 'words';
 
-function parameter(type: ColumnType, values: readonly Row[string][]): unknown {
+function parameter(type: ColumnType, values: readonly Row[string][]): string {
   if (type === 'json') return values.map((value) => value ?? '').join('\n');
   if (type === 'words') return values.map((value) => (value as readonly string[] | null)?.join(' ') ?? '').join('\n');
-  return values;
+  return arrayLiteral(values as readonly (string | number | boolean | null)[]);
 }
 
 const rowOf = (table: ReadTable, read: Row): Row =>

@@ -12,7 +12,7 @@ import type { ReadStore } from './read-store.ts';
 import { assertSourceStands } from './source-epoch.ts';
 
 /** How far apart batches begin. */
-const gatherMs = 20;
+const gatherMs = 40;
 
 /**
  * Runs those projections of the read database that fold the log of `feed`. One transaction per batch for all

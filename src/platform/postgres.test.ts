@@ -4,7 +4,7 @@ import { constants, getPriority } from 'node:os';
 import { test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import { testDatabase, testDatabaseUrl } from '../../tests/database.ts';
-import { DatabaseUnavailable, openDatabase, overOneConnection } from './postgres.ts';
+import { arrayLiteral, DatabaseUnavailable, openDatabase, overOneConnection } from './postgres.ts';
 
 for (const code of ['EPIPE', 'ECONNRESET']) {
   test(`a connection that breaks with ${code} is a database that does not answer, and no answer of it`, async (t) => {
@@ -31,6 +31,37 @@ test('the servers of background work let others go first, on this machine', asyn
     return getPriority(row!.pid);
   };
   assert.deepEqual([await priorityOf(false), await priorityOf(true)], [0, constants.priority.PRIORITY_LOW]);
+});
+
+test('an array arrives as it was, whatever its texts hold', async (t) => {
+  const database = await testDatabase(t, []);
+  const texts = [
+    'plain',
+    '',
+    'null',
+    'NULL',
+    null,
+    'a "quote"',
+    'back\\slash',
+    '\\"',
+    '{a,b}',
+    'two\nlines',
+    ' ',
+    "it's",
+    'é€😀',
+  ];
+  const numbers = [0, -1, null, 9_007_199_254_740_991];
+  const given = [texts, [], numbers, [true, null, false]].map((values) => arrayLiteral(values));
+  const [row] = await database.query(
+    'arrays',
+    'select $1::text[] as a, $2::text[] as b, $3::bigint[] as c, $4::bool[] as d',
+    given,
+  );
+  const read = Object.values(row!) as (string | number | boolean | null)[][];
+  assert.deepEqual(
+    [read[0], read[1], read[2]!.map((n) => (n === null ? null : Number(n))), read[3]],
+    [texts, [], numbers, [true, null, false]],
+  );
 });
 
 test('what the database refuses is its answer', async (t) => {

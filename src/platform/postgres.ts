@@ -171,7 +171,7 @@ export function overOneConnection(database: Database): Sql {
  * Promises:
  * - an array arrives as it was, whatever its texts hold
  */
-export function arrayLiteral(values: readonly (string | number | null)[]): string {
+export function arrayLiteral(values: readonly (string | number | boolean | null)[]): string {
   let literal = '';
   for (const value of values) {
     if (literal !== '') literal += ',';
