@@ -30,9 +30,9 @@ export const auditTables: readonly InlineTable[] = [
       },
     },
     rowsOf({ id, version, state }) {
-      const divergence = state as Divergence;
-      if (divergence.status === 'none') return [];
-      const { seen, status, firstSeen, seenAt } = divergence;
+      const now = state as Divergence;
+      if (now.status === 'none') return [];
+      const { seen, status, firstSeen, seenAt } = now;
       return [
         {
           id,
@@ -43,7 +43,7 @@ export const auditTables: readonly InlineTable[] = [
           first_seen: firstSeen,
           last_seen: seenAt,
           version,
-          state: JSON.stringify(divergence),
+          state: JSON.stringify(now),
         },
       ];
     },

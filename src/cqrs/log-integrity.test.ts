@@ -314,20 +314,26 @@ test('a log that was there before the chain is chained, and checked in the same 
   for (const name of ['001-log.sql', '002-append-parks.sql']) await copyFile(new URL(name, schema), join(folder, name));
   const database = openDatabase(await testDatabaseUrl(t), { applicationName: 'test' });
   await migrate(database, [checkpoints, pathToFileURL(`${folder}/`)]);
-  t.after(() => database.end());
+  let log: Awaited<ReturnType<typeof openPostgresLog>> | undefined;
+  t.after(() => {
+    log?.close();
+    return database.end();
+  });
   await database.query('claim', `insert into log_head (source) values ('orders.0')`);
   for (let n = 0; n < 5; n += 1) {
-    const { content } = appendParameters(
-      batch(...Array.from({ length: 700 }, (_, m) => `order-"é${n * 700 + m}@1`)),
-      undefined,
-      [],
-    );
+    const old = batch(...Array.from({ length: 700 }, (_, m) => `order-"é${n * 700 + m}@1`));
+    const { content } = appendParameters(old, undefined, []);
+    const states = old.writes.map(({ stream, version, state }) => ({
+      s: stream,
+      v: version,
+      slot: slotOfStream(stream),
+      state,
+    }));
     // As it was appended then.
-    await database.query('append', `select from append('[]', $1, null, null, null)`, [content]);
+    await database.query('append', `select from append('[]', $1, $2, null, null)`, [content, JSON.stringify(states)]);
   }
   await migrate(database, logSchemaFolders);
-  const log = await openPostgresLog({ database, source: 'orders.0' });
-  t.after(() => log.close());
+  log = await openPostgresLog({ database, source: 'orders.0' });
   const chained = await database.query('batches', 'select first_position, last_position from batches order by 1');
   assert.deepEqual(
     chained.map((row) => Object.values(row)),
@@ -339,7 +345,7 @@ test('a log that was there before the chain is chained, and checked in the same 
     ],
   );
   await log.append(batch('order-a@1'));
-  assert.deepEqual(await allFindings(database, 1_500), []);
+  assert.deepEqual((await allFindings(database, 1_500)).map(named).slice(0, 5), []);
   await database.query('damage', `update events set type = 'Other' where position = 2500`);
   assert.deepEqual((await allFindings(database, 1_500)).map(named), ['batch-hash 2001-3000']);
 });

@@ -21,14 +21,14 @@ export const awaitHeadSql = 'select position from log_head for update';
 export const rfc3339 = (column: string): string =>
   `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
 
-/** `text` is that of `appendSql`. */
-export async function send(writer: Sql, text: string, values: Sent['values']): Promise<SendResult> {
+/** `sql` is that of `appendSql`. */
+export async function send(writer: Sql, sql: string, values: Sent['values']): Promise<SendResult> {
   const [row] = await writer.query<{
     head: number;
     conflicts: string | null;
     duplicates: string | null;
     fenced: string | null;
-  }>('append', text, values);
+  }>('append', sql, values);
   const { head, conflicts, duplicates, fenced } = row!;
   if (conflicts === null && duplicates === null && fenced === null) return { head };
   const parsed = <T>(text: string | null): T[] => (text === null ? [] : (JSON.parse(text) as T[]));
@@ -151,6 +151,9 @@ export function appendSql(inlineTables: readonly InlineTable[]): string {
 /**
  * What the function `write_inline_tables` takes: an array literal for each column of each table, in the order in which they
  * are declared, and null where the batch has no rows of the table.
+ *
+ * Promises:
+ * - the rows beside a log are written with the batch, and none where it has none
  */
 export function inlineColumns(
   { writes, events }: BatchOfRows,

@@ -23,6 +23,7 @@ import {
   postgresLogReader,
   type PostgresLogOptions,
 } from './postgres-log.ts';
+import type { InlineTable } from './table-rows.ts';
 
 async function openLog(
   t: TestContext,
@@ -47,6 +48,60 @@ const one = (stream: string, version = 1): AppendBatch => ({
 eventLogContract('PostgreSQL log', openLog);
 parkedMessagesContract('PostgreSQL log', openLog);
 eventVersionsContract('PostgreSQL log', (t, eventTypes) => openLog(t, { eventTypes }));
+
+test('the rows beside a log are written with the batch, and none where it has none', async (t) => {
+  const database = await testDatabase(t, logSchemaFolders);
+  await database.query('notes', 'create table notes (id text primary key, version integer, note text)');
+  await database.query('others', 'create table others (id text, line integer)');
+  await database.query(
+    'rows beside',
+    `create or replace function write_inline_tables(columns text[]) returns void language plpgsql as $$
+     begin
+       insert into notes select * from unnest(columns[1]::text[], columns[2]::integer[], columns[3]::text[])
+       on conflict (id) do update set version = excluded.version, note = excluded.note;
+       if columns[4] is not null then
+         insert into others select * from unnest(columns[4]::text[], columns[5]::integer[]);
+       end if;
+     end $$`,
+  );
+  const notes: InlineTable = {
+    of: 'note',
+    table: { name: 'notes', key: ['id'], columns: { id: 'text', version: 'integer', note: 'text' } },
+    rowsOf: ({ id, version, state }) => [{ id, version, note: (state as { note: string | null }).note }],
+  };
+  const others: InlineTable = {
+    of: 'other',
+    table: { name: 'others', key: ['id', 'line'], columns: { id: 'text', line: 'integer' } },
+    rowsOf: ({ id, events }) => events.map((_, n) => ({ id, line: n + 1 })),
+  };
+  const log = await openPostgresLog({ database, source: 'orders.0', inlineTables: [notes, others] });
+  t.after(() => log.close());
+  const write = (stream: string, note: string | null) => ({ stream, version: 1, state: { note }, dueAt: null });
+  const [a, b, c] = ['note-a', 'note-"b"\\', 'other-c'].map((stream) => one(stream)) as [
+    AppendBatch,
+    AppendBatch,
+    AppendBatch,
+  ];
+  await log.append({
+    ...a,
+    events: [...a.events, ...b.events],
+    writes: [write('note-a', 'two\nlines'), write('note-"b"\\', null)],
+  });
+  await log.append({ ...c, events: [...c.events, { ...c.events[0]!, version: 2 }] });
+  const rows = await database.query(
+    'rows',
+    'select id, version, note, null as line from notes union all select id, null, null, line from others order by 1, 4',
+  );
+  assert.deepEqual(
+    rows.map((row) => Object.values(row)),
+    [
+      ['"b"\\', 1, null, null],
+      ['a', 1, 'two\nlines', null],
+      ['c', null, null, 1],
+      ['c', null, null, 2],
+    ],
+  );
+});
 
 test('a process of an older version reads the log of a newer one up to what it knows, and says what it does not', async (t) => {
   const closed = { additionalProperties: false };

@@ -419,7 +419,7 @@ test('events that come close to each other are applied together, unless somebody
     ...systemPorts,
     elapsed: () => 0,
     after(ms, act, options) {
-      if (ms > 20) return systemPorts.after(ms, act, options);
+      if (ms > 40) return systemPorts.after(ms, act, options);
       pauses.add(act);
       return () => {};
     },
