@@ -3,6 +3,8 @@ import { createHash } from 'node:crypto';
 import type { QueryAnswer } from '#contracts/routes.ts';
 import type { Refusal } from '#cqrs/decider.ts';
 import type { Database } from '#platform/postgres.ts';
+import { type SoughtWord, tsqueryOf } from './search-words.ts';
+import type { WordFrequencies } from './word-frequencies.ts';
 
 export const limitDefault = 20;
 /** A list that takes longer is given up: its filters fit no index well enough. */
@@ -95,8 +97,8 @@ type PageRequest = {
   readonly filters: readonly unknown[];
   /** No filter is left to be tested. */
   readonly isServedByIndex: boolean;
-  /** The words that are looked for, all of them: a tsquery each. */
-  readonly words: readonly string[];
+  /** The words that are looked for, all of them. */
+  readonly words: readonly SoughtWord[];
   readonly after: PageEnd | null;
   readonly limit: number;
   /** JSON texts, in the order of `ids`; without those that are no longer what the filters ask for. */
@@ -112,11 +114,6 @@ const furtherEntriesMax = 5_000;
 const searchRowsMax = 50_000;
 /** Nothing else is searched for that the planner thinks dearer than this: 5,000 rows here and there, 100,000 side by side. */
 const searchCostMax = 6_000;
-/**
- * How frequent words are is read from this much of the table. Rows that have a word may lie side by side: one that a ninth of a million
- * has looks rare in 1 of 60 such samples, and in 1 of 6 of a third of it. A page takes 20 µs.
- */
-const samplePages = 120;
 
 /**
  * One page of a list, at a bounded price whatever its filters are: a walk along the index of the sort, and a longer one
@@ -127,6 +124,7 @@ const samplePages = 120;
  */
 export async function readPage(
   reads: Database,
+  frequencies: WordFrequencies,
   statements: ListStatements,
   request: PageRequest,
 ): Promise<QueryAnswer> {
@@ -154,7 +152,7 @@ export async function readPage(
       parameters(after, null),
     );
     const [{ Plan: planned }] = JSON.parse(plan[0]!['QUERY PLAN']) as [{ Plan: { 'Total Cost': number } }];
-    const rare = words.length === 0 ? [] : await rareWords(reads, statements.wordsTable, words);
+    const rare = words.length === 0 ? [] : rareWords(words, await frequencies(statements.wordsTable));
     const most = searchRowsMax + 1;
     // A row that is looked up costs the planner somewhat more than 1.
     const ways = [
@@ -165,7 +163,7 @@ export async function readPage(
         ? [
             {
               cost: Math.min(...rare.map(({ rows }) => rows)),
-              go: () => run('searchWords', [...parameters(after, most), rare.map(({ word }) => word).join(' & ')]),
+              go: () => run('searchWords', [...parameters(after, most), tsqueryOf(rare.map(({ word }) => word))]),
             },
           ]
         : []),
@@ -211,25 +209,12 @@ async function pageBytes({ rows, end }: Walked, { limit, itemsOf, cursors }: Pag
   );
 }
 
-/**
- * Those of `words` that few rows have, by a sample. PostgreSQL's own statistics do not say: of the beginning of a word
- * it believes that 2 % of all rows have it, unless 100 words are frequent.
- */
-async function rareWords(
-  reads: Database,
-  table: string,
-  words: readonly string[],
-): Promise<{ readonly word: string; readonly rows: number }[]> {
-  return reads.query(
-    `sample ${table}`,
-    `with size as (select greatest(1, pg_relation_size($2::regclass) / 8192.0) as pages),
-     sample as (select words from ${table} tablesample system (least(100, 100 * $3::int / (select pages from size))))
-     select word::text, rows from unnest($1::tsquery[]) word, lateral (
-       select ceil((select count(*) from sample where words @@ word) * greatest(1, (select pages from size) / $3)) as rows
-     ) met where rows <= $4`,
-    [words, table, samplePages, searchRowsMax],
-  );
-}
+/** Those of `words` that may be looked up. One that is taken for rare and is not ends at `searchRowsMax`. */
+const rareWords = (
+  words: readonly SoughtWord[],
+  rowsWith: (word: SoughtWord) => number,
+): { readonly word: SoughtWord; readonly rows: number }[] =>
+  words.map((word) => ({ word, rows: rowsWith(word) })).filter(({ rows }) => rows <= searchRowsMax);
 
 /** Runs one statement, and gives it up when it takes too long; `reads` is opened with `readsOptions`. */
 export const listRows = <Row extends object>(

@@ -4,8 +4,9 @@ import type { QueryAnswer } from '#contracts/routes.ts';
 import type { Database } from '#platform/postgres.ts';
 import { cursorsOf, emptyPage, limitDefault, type ListStatements, malformedCursor, readPage } from './listing.ts';
 import { invalidParameter } from './read-model.ts';
-import { skuQuery, wordQueries } from './search-words.ts';
+import { soughtSku, soughtWords, tsqueryOf } from './search-words.ts';
 import { utcTime } from './utc-time.ts';
+import type { WordFrequencies } from './word-frequencies.ts';
 
 /** The orders as JSON texts, in the order of `orderIds`; only those in `status`, if it is given. */
 export type OrderTexts = (
@@ -13,7 +14,12 @@ export type OrderTexts = (
   status: OrderView['status'] | undefined,
 ) => Promise<readonly (Buffer | string)[]>;
 
-export async function listOrders(database: Database, query: OrderListQuery, textsOf: OrderTexts): Promise<QueryAnswer> {
+export async function listOrders(
+  database: Database,
+  frequencies: WordFrequencies,
+  query: OrderListQuery,
+  textsOf: OrderTexts,
+): Promise<QueryAnswer> {
   const { customerId, status, sku, minTotal, q, sort = '-placedAt', limit = limitDefault } = query;
   const { column } = orderings[sort];
   const placedFrom = query.placedFrom === undefined ? null : utcTime(query.placedFrom);
@@ -28,21 +34,23 @@ export async function listOrders(database: Database, query: OrderListQuery, text
   );
   const after = cursors.read(query.cursor);
   if (after === 'malformed') return malformedCursor;
-  const words = [...(sku === undefined ? [] : [skuQuery(sku)]), ...(q === undefined ? [] : wordQueries(q))];
-  if (q !== undefined && wordQueries(q).length === 0) return { bytes: emptyPage };
+  const wordsOfQ = q === undefined ? [] : soughtWords(q);
+  if (q !== undefined && wordsOfQ.length === 0) return { bytes: emptyPage };
+  const words = [...(sku === undefined ? [] : [soughtSku(sku)]), ...wordsOfQ];
 
   const walked = walkedFor(status);
   const isOtherRange = column === 'total' ? placedFrom !== null || placedTo !== null : minTotal !== undefined;
   const looksElsewhere = status !== undefined && walked !== 'unfulfilled_orders';
   return readPage(
     database,
+    frequencies,
     statementsOf(walked, sort, {
       ofCustomer: customerId !== undefined,
       searched: words.length > 0,
       looksUp: looksElsewhere,
     }),
     {
-      filters: [...filters, words.length === 0 ? null : words.join(' & ')],
+      filters: [...filters, words.length === 0 ? null : tsqueryOf(words)],
       isServedByIndex: !looksElsewhere && words.length === 0 && !isOtherRange,
       words,
       after,

@@ -23,6 +23,7 @@ import { customerNotFound, foldRows, maySee, orderNotFound, type ReadModel, when
 import { AppliedResource, type Resource, type ResourceCache } from './resource-cache.ts';
 import { exactSku, lexemes, rememberingWordsOf, wordsOf, wordsOfId } from './search-words.ts';
 import { rfc3339, utcTime } from './utc-time.ts';
+import type { WordFrequencies } from './word-frequencies.ts';
 
 /** The order as bytes; undefined when there is none that the caller may see. `mayBeBehind`: what other processes share will do. */
 export type FindOrder = (
@@ -36,6 +37,7 @@ export function ordersReadModel(
   /** For what is read by its key. */
   single: Sql,
   cache: ResourceCache,
+  frequencies: WordFrequencies,
   isCustomer: (customerId: string, caller: Caller) => Promise<boolean>,
 ): ReadModel & { find: FindOrder } {
   const readOrder = async (orderId: string): Promise<Resource | undefined> => {
@@ -103,9 +105,9 @@ export function ordersReadModel(
         },
         answers: { 200: OrderList },
         read: async ({ query, caller }: QueryRequest<object, OrderListQuery>) => {
-          if (caller.role === 'operator') return listOrders(database, query, textsOf);
+          if (caller.role === 'operator') return listOrders(database, frequencies, query, textsOf);
           if (!maySee(caller, query.customerId)) return { bytes: emptyPage };
-          return listOrders(database, { ...query, customerId: caller.customerId }, textsOf);
+          return listOrders(database, frequencies, { ...query, customerId: caller.customerId }, textsOf);
         },
       },
       {
@@ -125,7 +127,7 @@ export function ordersReadModel(
         answers: { 200: OrderList },
         read: async ({ params, query, caller }: QueryRequest<CustomerParams, PageQuery>) =>
           (await isCustomer(params.customerId, caller))
-            ? listOrders(database, { ...query, ...params }, textsOf)
+            ? listOrders(database, frequencies, { ...query, ...params }, textsOf)
             : customerNotFound(params.customerId),
       },
     ],

@@ -4,7 +4,7 @@
  */
 import { entityOf } from '#cqrs/event-log.ts';
 import type { Database } from '#platform/postgres.ts';
-import { skuQuery } from './search-words.ts';
+import { soughtSku, tsqueryOf } from './search-words.ts';
 
 export type ParkedStream = { readonly stream: string; readonly deadLetter: string };
 
@@ -47,7 +47,7 @@ export const ordersWithout = (database: Database, sku: string): Elsewhere =>
     database,
     'orders without a product',
     'from placed_orders where order_id = any($1) and not words @@ $2::tsquery',
-    skuQuery(sku),
+    tsqueryOf([soughtSku(sku)]),
   );
 
 const orderIdsFrom =

@@ -19,13 +19,19 @@ import {
 import { ordersWithout } from './parked-streams.ts';
 import { type ReadModel, whenThere } from './read-model.ts';
 import { AppliedResource, type Resource, type ResourceCache } from './resource-cache.ts';
-import { lexemes, wordQueries, wordsOf } from './search-words.ts';
+import { lexemes, soughtWords, tsqueryOf, wordsOf } from './search-words.ts';
+import type { WordFrequencies } from './word-frequencies.ts';
 
 /** Names are sorted by this much of them, so that a cursor stays below its 1,024 characters. */
 const nameKeyLengthMax = 100;
 
 /** `single`: for what is read by its key. */
-export function productsReadModel(database: Database, single: Sql, cache: ResourceCache): ReadModel {
+export function productsReadModel(
+  database: Database,
+  single: Sql,
+  cache: ResourceCache,
+  frequencies: WordFrequencies,
+): ReadModel {
   const readIt = (sku: string): Promise<Resource | undefined> => readProduct(single, sku);
 
   return {
@@ -63,7 +69,7 @@ export function productsReadModel(database: Database, single: Sql, cache: Resour
         query: ProductListQuery,
         shows: () => ({ types: ['product', 'stock', 'reservation'] }),
         answers: { 200: ProductList },
-        read: ({ query }: QueryRequest<object, ProductListQuery>) => listProducts(database, cache, query),
+        read: ({ query }: QueryRequest<object, ProductListQuery>) => listProducts(database, frequencies, cache, query),
       },
     ],
   };
@@ -236,15 +242,20 @@ const orderings = {
   '-name': { column: 'name_key', direction: 'desc', beyond: '<' },
 } as const;
 
-async function listProducts(database: Database, cache: ResourceCache, query: ProductListQuery): Promise<QueryAnswer> {
+async function listProducts(
+  database: Database,
+  frequencies: WordFrequencies,
+  cache: ResourceCache,
+  query: ProductListQuery,
+): Promise<QueryAnswer> {
   const { q, inStock = null, sort = 'sku', limit = limitDefault } = query;
   const cursors = cursorsOf(['products', q ?? null, inStock, sort], isKey);
   const after = cursors.read(query.cursor);
   if (after === 'malformed') return malformedCursor;
-  const words = q === undefined ? [] : wordQueries(q);
+  const words = q === undefined ? [] : soughtWords(q);
   if (q !== undefined && words.length === 0) return { bytes: emptyPage };
-  return readPage(database, statementsOf(sort), {
-    filters: [inStock, words.length === 0 ? null : words.join(' & ')],
+  return readPage(database, frequencies, statementsOf(sort), {
+    filters: [inStock, words.length === 0 ? null : tsqueryOf(words)],
     isServedByIndex: inStock === null && words.length === 0,
     words,
     after,

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { exactSku, lexemes, skuQuery, wordQueries, wordsOf, wordsOfId } from './search-words.ts';
+import { exactSku, lexemes, soughtSku, soughtWords, tsqueryOf, wordsOf, wordsOfId } from './search-words.ts';
 
 test('a text gives its words and the parts of those that are joined', () => {
   assert.deepEqual(wordsOf('T-Light holder.'), ['t-light', 't', 'light', 'holder']);
@@ -10,12 +10,12 @@ test('a text gives its words and the parts of those that are joined', () => {
 });
 
 test('a query asks for the beginning of each word, and lets nothing else through', () => {
-  assert.equal(wordQueries("Hea 't-li (x|y) hea").join(' '), `'hea':* 't-li':* 'x':* 'y':*`);
-  assert.deepEqual(wordQueries("'; --"), []);
+  assert.equal(tsqueryOf(soughtWords("Hea 't-li (x|y) hea")), `'hea':* & 't-li':* & 'x':* & 'y':*`);
+  assert.deepEqual(soughtWords("'; --"), []);
 });
 
 test('a whole SKU is found by itself, case and all', () => {
-  assert.equal(skuQuery('A.b-1'), `'${exactSku('A.b-1')}'`);
+  assert.equal(tsqueryOf([soughtSku('A.b-1')]), `'${exactSku('A.b-1')}'`);
   assert.ok(!wordsOf('A.b-1').includes(exactSku('A.b-1')));
 });
 

@@ -47,11 +47,19 @@ export function lexemes(words: Iterable<string>): readonly string[] {
   return cut < 0 ? distinct : distinct.slice(0, cut);
 }
 
-/** A tsquery for each word of `q`, of texts in which it begins a word or a part of one. None: nothing matches `q`. */
-export const wordQueries = (q: string): string[] => [...new Set(wholeWordsOf(q))].map((word) => `'${word}':*`);
+/** What a text is searched for: this lexeme, or any that begins with it. */
+export type SoughtWord = { readonly lexeme: string; readonly isPrefix: boolean };
 
-/** The tsquery of texts that hold this SKU. */
-export const skuQuery = (sku: string): string => `'${exactSku(sku)}'`;
+/** Texts match `q` in which each of these begins a word or a part of one. None: nothing matches `q`. */
+export const soughtWords = (q: string): SoughtWord[] =>
+  [...new Set(wholeWordsOf(q))].map((lexeme) => ({ lexeme, isPrefix: true }));
+
+/** Only texts that hold this SKU have it. */
+export const soughtSku = (sku: string): SoughtWord => ({ lexeme: exactSku(sku), isPrefix: false });
+
+/** The tsquery of texts that have all of `words`, of which there is one at least. */
+export const tsqueryOf = (words: readonly SoughtWord[]): string =>
+  words.map(({ lexeme, isPrefix }) => `'${lexeme}'${isPrefix ? ':*' : ''}`).join(' & ');
 
 const wholeWordsOf = (text: string): string[] =>
   (text.normalize('NFKC').toLowerCase().match(WORD) ?? []).flatMap((found) => {

@@ -16,6 +16,7 @@ import { type CacheStats, createResourceCache } from './resource-cache.ts';
 import { salesReadModel } from './sales.ts';
 import { createSecondLevel } from './second-level.ts';
 import type { SharedCache } from './shared-cache.ts';
+import { wordFrequencies } from './word-frequencies.ts';
 
 export const queriesSchema = new URL('./schema/', import.meta.url);
 
@@ -68,12 +69,13 @@ export function createReadModels({
     shared === null ? null : createSecondLevel(shared, () => applied(), ports),
   );
   const single = overOneConnection(database);
+  const frequencies = wordFrequencies(database, ports);
   const customers = customersReadModel(database, single, cache);
-  const orders = ordersReadModel(database, single, cache, customers.isCustomer);
+  const orders = ordersReadModel(database, single, cache, frequencies, customers.isCustomer);
   const models = [
     orders,
     customers,
-    productsReadModel(database, single, cache),
+    productsReadModel(database, single, cache, frequencies),
     paymentsReadModel(database, orders.find),
     historyReadModel(database, orders.find),
     salesReadModel(database),
