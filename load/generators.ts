@@ -1,5 +1,5 @@
 /** The generators, seen from the process that started them: one run of them, and what they measured together. */
-import { type ChildProcess, fork } from 'node:child_process';
+import { type ChildProcess, execFile, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { Latencies } from './latencies.ts';
 import { CannotLoad } from './shop.ts';
@@ -30,7 +30,10 @@ export async function startGenerators(
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     }),
   );
-  for (const child of children) ending.after(() => endChild(child));
+  for (const child of children) {
+    ending.after(() => endChild(child));
+    takeTurns(child);
+  }
   const inStep = addUp(children.length, onSecond);
   const prepared = children.map(async (child, n) => {
     const said = heard(child, 'ready', inStep);
@@ -60,6 +63,14 @@ export async function startGenerators(
 const say = (child: ChildProcess, message: ToGenerator): void => {
   if (child.connected) child.send(message);
 };
+
+/**
+ * Has a generator read answers when a processor is free or its turn has come, and not take that of the server that has just sent one:
+ * elsewhere it would not be on the server's machine. What it waits counts as the server's all the same. Linux only.
+ */
+function takeTurns({ pid }: ChildProcess): void {
+  if (pid !== undefined) execFile('chrt', ['--batch', '--pid', '0', String(pid)], () => {});
+}
 
 async function endChild(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;

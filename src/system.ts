@@ -86,9 +86,9 @@ const connectionsMax = 8;
 /** That of the audit, and those that only the audit asks. */
 const quietConnectionsMax = 4;
 /** Each gives one answer per turn of the event loop, however quick PostgreSQL is. */
-const readConnectionsMax = 12;
+const readConnectionsMax = 28;
 /** Fewer than there are connections: whoever reads one thing finds one free. */
-const searchesAtOnceMax = 8;
+const searchesAtOnceMax = 24;
 const searchesWaitingMax = 1_000;
 /** Calls to the payment provider under way at once. */
 const providerCallsMax = 256;

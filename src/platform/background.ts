@@ -23,13 +23,17 @@ export async function stepBackServer(pid: number): Promise<void> {
 const weightOfServers = 10;
 
 /**
- * Has the processes of a session, such as a server's with its children to come, give way to those that ask them: `pid` is its
- * leader, just started. What they are woken for they begin when a processor is free or their turn has come, instead of taking
- * the one of who has woken them. Under load that was a third of the time of an event loop that had a statement to send
- * (`docs/decisions/0024`).
+ * Has a process, and its children to come, begin what they are woken for when a processor is free or their turn has come, instead
+ * of taking that of who has woken them. Under load an event loop that shared two processors with those whom its answers and
+ * statements wake waited a third of its time for one (`docs/decisions/0023`).
  */
+export function takeTurns(pid: number): void {
+  execFile('chrt', ['--batch', '--pid', '0', String(pid)], () => {});
+}
+
+/** The same for a server of its own session, whose leader `pid` is; and who asks it goes first where there are too few processors. */
 export function giveWay(pid: number): void {
+  takeTurns(pid);
   // Linux weighs sessions against each other before processes: their niceness counts only within one.
   writeFile(`/proc/${pid}/autogroup`, String(weightOfServers)).catch(() => {});
-  execFile('chrt', ['--batch', '--pid', '0', String(pid)], () => {});
 }

@@ -1,6 +1,7 @@
 /** A part of the program that runs as a process of its own, and is brought back when it dies. */
 import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { takeTurns } from './background.ts';
 import type { Logger } from './logger.ts';
 import { sleep, systemPorts } from './ports.ts';
 
@@ -55,6 +56,7 @@ export async function startSupervisedProcess(options: SupervisedProcessOptions):
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
     child = started;
+    if (started.pid !== undefined) takeTurns(started.pid);
     const ended = new Promise<string>((resolve) => {
       started.once('error', (error) => resolve(error.message));
       started.once('exit', (code, signal) => resolve(`it ended with ${signal ?? `code ${code}`}`));
