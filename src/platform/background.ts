@@ -25,7 +25,7 @@ const weightOfServers = 10;
 /**
  * Has a process, and its children to come, begin what they are woken for when a processor is free or their turn has come, instead
  * of taking that of who has woken them. Under load an event loop that shared two processors with those whom its answers and
- * statements wake waited a third of its time for one (`docs/decisions/0023`).
+ * statements wake waited a third of its time for one (`docs/decisions/0024`).
  */
 export function takeTurns(pid: number): void {
   execFile('chrt', ['--batch', '--pid', '0', String(pid)], () => {});
