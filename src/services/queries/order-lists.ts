@@ -103,7 +103,8 @@ function statementsOf(walked: Walked, sort: keyof typeof orderings, needs: Needs
     walked === 'open_orders' ? 'true' : '($1::text is null or w.customer_id = $1)',
     walked === 'unfulfilled_orders' ? 'w.status = $2' : 'true',
     range[column],
-    `($7::${type} is null or (w.${column}, w.order_id) ${beyond} ($7, $8))`,
+    // Not as one row: of that the planner sees the first column only, and takes those who share its value for none.
+    `($7::${type} is null or w.${column} ${beyond}= $7 and (w.${column} ${beyond} $7 or w.order_id ${beyond} $8))`,
   ].join(' and ');
   // Written as one row, what an index begins with is no constant to the planner: only the index that begins with
   // it has the order that is asked for. As a condition of its own it would be tested on the index of the sort.
