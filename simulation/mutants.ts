@@ -25,7 +25,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a stream at another version stands against a batch',
     file: tables,
-    from: 'filter(({ s, v }) => (this.streams.get(s)?.version ?? 0) !== v)',
+    from: 'filter(({ stream, version }) => (this.streams.get(stream)?.version ?? 0) !== version)',
     to: 'filter(() => false)',
   },
   {
@@ -37,14 +37,19 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a checkpoint moves only from its old value',
     file: tables,
-    from: '(this.checkpoints.get(c) ?? 0) !== f ||',
+    from: '(this.checkpoints.get(consumer) ?? 0) !== from ||',
     to: '',
   },
-  { name: 'positions are dense', file: tables, from: 'position: this.head + n,', to: 'position: this.head + n + 1,' },
+  {
+    name: 'positions are dense',
+    file: tables,
+    from: 'position: this.head + n + 1 }',
+    to: 'position: this.head + n + 2 }',
+  },
   {
     name: 'a parked message is taken back once',
     file: tables,
-    from: 'u.some((position) => !this.#waits(c, position))',
+    from: 'unparks.some((position) => !this.#waits(consumer, position))',
     to: 'false',
   },
   // The bus

@@ -301,8 +301,11 @@ async function chargedWithoutReply(
       const { entries } = (await (await fetch(`${providerUrl}/ledger?after=0`)).json()) as { entries: Entry[] };
       return entries.some((entry) => entry.orderId === orderId && entry.kind === 'capture') ? true : null;
     });
-    const { body } = await shop.get<{ status: string }>(`/v1/orders/${orderId}`);
-    assert.equal(body.status, 'reserved');
+    await until(`${orderId} is shown as reserved`, async () => {
+      const { status, body } = await shop.get<{ status: string }>(`/v1/orders/${orderId}`);
+      if (status === 200 && body.status !== 'pending') assert.equal(body.status, 'reserved');
+      return body.status === 'reserved' ? true : null;
+    });
   }
   return placed;
 }
