@@ -84,9 +84,8 @@ type Sent = {
 
 function readBatch(values: readonly unknown[]): Sent {
   const given = values as readonly (string | null)[];
-  // An array literal of quoted texts, numbers and NULL is JSON in other brackets.
-  const array = <T>(n: number): T[] =>
-    JSON.parse(`[${(given[n] ?? '{}').slice(1, -1).replaceAll(/(^|,)NULL/g, '$1null')}]`) as T[];
+  // An array literal is JSON in other brackets.
+  const array = <T>(n: number): T[] => JSON.parse(`[${(given[n] ?? '{}').slice(1, -1)}]`) as T[];
   const lines = (n: number): string[] => given[n]?.split('\n') ?? [];
   const [data, origins, states, answers] = [lines(8), lines(9), lines(14), lines(19)];
   const [checked, versions, slots, types, times] = [1, 4, 5, 6, 7].map((n) => array(n)) as [

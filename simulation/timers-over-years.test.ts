@@ -138,7 +138,10 @@ function start(log: EventLog, ports: Ports) {
   const bus = createCommandBus({ log, ports });
   const silence: Feed = {
     source: 'elsewhere.0',
-    next: () => new Promise((resolve) => stopping.signal.addEventListener('abort', () => resolve([]))),
+    next: () =>
+      stopping.signal.aborted
+        ? Promise.resolve([])
+        : new Promise((resolve) => stopping.signal.addEventListener('abort', () => resolve([]))),
     knownHead: () => 0,
     anchor: async () => ({ epoch: '00000000-0000-4000-8000-000000000002', position: 0, hash: '0'.repeat(64) }),
     interrupt: () => stopping.abort(),

@@ -93,10 +93,11 @@ export function appendParameters(
   const types = events.map((event) => eventTypes?.storedName(event) ?? event.type);
   const data = events.map((event) => JSON.stringify(event.data));
   const origins = events.map(({ origin }) => JSON.stringify(origin));
-  const texts = events.map(({ at, version, stream }, n) => {
-    const [when, where, what] = [at, stream, types[n]].map((text) => JSON.stringify(text));
-    return `{"n":${n + 1},"at":${when},"v":${version},"slot":${slots[n]},"s":${where},"type":${what},"data":${data[n]},"origin":${origins[n]}}`;
-  });
+  // Times and types hold nothing that JSON would quote.
+  const texts = events.map(
+    ({ at, version, stream }, n) =>
+      `{"n":${n + 1},"at":"${at}","v":${version},"slot":${slots[n]},"s":${JSON.stringify(stream)},"type":"${types[n]}","data":${data[n]},"origin":${origins[n]}}`,
+  );
   const content = events.length === 0 ? null : `[${texts.join()}]`;
   const ofEvents = (column: () => string): string | null => (events.length === 0 ? null : column());
   const ofWrites = (column: () => string): string | null => (writes.length === 0 ? null : column());

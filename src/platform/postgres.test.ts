@@ -51,16 +51,17 @@ test('an array arrives as it was, whatever its texts hold', async (t) => {
     'é€😀',
   ];
   const numbers = [0, -1, null, 9_007_199_254_740_991];
-  const given = [texts, [], numbers, [true, null, false]].map((values) => arrayLiteral(values));
+  const plain = ['{a,b}', 'NULL', null, 'null', '', "it's", 'é€😀'];
+  const given = [texts, [], numbers, [true, null, false], plain].map((values) => arrayLiteral(values));
   const [row] = await database.query(
     'arrays',
-    'select $1::text[] as a, $2::text[] as b, $3::bigint[] as c, $4::bool[] as d',
+    'select $1::text[] as a, $2::text[] as b, $3::bigint[] as c, $4::bool[] as d, $5::text[] as e',
     given,
   );
   const read = Object.values(row!) as (string | number | boolean | null)[][];
   assert.deepEqual(
-    [read[0], read[1], read[2]!.map((n) => (n === null ? null : Number(n))), read[3]],
-    [texts, [], numbers, [true, null, false]],
+    [read[0], read[1], read[2]!.map((n) => (n === null ? null : Number(n))), read[3], read[4]],
+    [texts, [], numbers, [true, null, false], plain],
   );
 });
 

@@ -166,23 +166,19 @@ export function overOneConnection(database: Database): Sql {
 }
 
 /**
- * An array as PostgreSQL reads it: half of the time it takes the client to make one of an array that it is given.
+ * An array as PostgreSQL reads it. Without a backslash the JSON of an array is one but for its brackets, and made in less
+ * than half of the time that it takes to put it together.
  *
  * Promises:
  * - an array arrives as it was, whatever its texts hold
  */
 export function arrayLiteral(values: readonly (string | number | boolean | null)[]): string {
-  let literal = '';
-  for (const value of values) {
-    if (literal !== '') literal += ',';
-    if (typeof value === 'string') literal += quoted(value);
-    else literal += value === null ? 'NULL' : String(value);
-  }
-  return `{${literal}}`;
+  const json = JSON.stringify(values);
+  return `{${json.includes('\\') ? values.map(element).join() : json.slice(1, -1)}}`;
 }
 
-const quoted = (text: string): string =>
-  text.includes('"') || text.includes('\\') ? `"${text.replace(/["\\]/g, '\\$&')}"` : `"${text}"`;
+const element = (value: string | number | boolean | null): string =>
+  typeof value === 'string' ? `"${value.replace(/["\\]/g, '\\$&')}"` : String(value);
 
 /** The name of a statement that is put together: PostgreSQL takes no longer ones than 63 bytes. */
 export function statementName(text: string): string {

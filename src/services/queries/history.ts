@@ -83,12 +83,11 @@ const projection: Projection = {
   async apply(_service, events, rows) {
     rows.put(
       eventsTable,
-      events
-        .flatMap((event) => {
-          const orderId = orderOf(event);
-          return orderId === undefined ? [] : [{ ...event, orderId }];
-        })
-        .map(({ orderId, id, version, at, type, origin, data }) => ({
+      events.flatMap((event) => {
+        const orderId = orderOf(event);
+        if (orderId === undefined) return [];
+        const { id, version, at, type, origin, data } = event;
+        return {
           order_id: orderId,
           id,
           version,
@@ -97,7 +96,8 @@ const projection: Projection = {
           actor: origin.actor,
           causation: origin.causationId,
           data: JSON.stringify(data),
-        })),
+        };
+      }),
     );
   },
 };
