@@ -4,6 +4,7 @@ import { Listr, PRESET_TIMER, type ListrTask } from 'listr2';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
+import { helpersGiveWay } from '#platform/background.ts';
 import { startEmbeddedPostgres, type EmbeddedPostgres } from '#platform/embedded-postgres.ts';
 import { House } from '#platform/house.ts';
 import { createLogger, type Logger } from '#platform/logger.ts';
@@ -165,6 +166,7 @@ async function up(overrides: SettingsOverrides): Promise<void> {
   const settings = loadSettings(process.env, overrides);
   const logger = createLogger(settings.logLevel);
   const house = new House(logger, fail);
+  helpersGiveWay();
   const systemModule = import('./system.ts');
   const warnings = [...settings.warnings];
   const ownDatabases = databaseOwners.filter((owner) => settings.databaseUrls[owner] === undefined);
@@ -242,6 +244,7 @@ async function serve(services: string[], overrides: SettingsOverrides): Promise<
   const settings = loadSettings(process.env, overrides);
   const logger = createLogger(settings.logLevel);
   const house = new House(logger, fail);
+  helpersGiveWay();
   for (const warning of settings.warnings) logger.warn(warning);
   const owners = databaseOwners.filter((owner) => services.includes(owner));
 
