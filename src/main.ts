@@ -192,6 +192,7 @@ async function up(overrides: SettingsOverrides): Promise<void> {
             databases: ownDatabases,
             logger,
             signal,
+            givesWay: true,
             onUnexpectedExit: (error) => house.collapse(error),
           });
           house.add('PostgreSQL', postgres);

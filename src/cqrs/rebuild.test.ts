@@ -314,6 +314,10 @@ test('what is parked is left out, and what is taken back meanwhile is not', asyn
   await happen(500);
   await reached(consumer, 514);
   const store = postgresReadStore(live);
+  await until(
+    'no attempt is left, which an operator could meet',
+    async () => (await store.parked.decisions('projections-of-orders.0')).retries === 0,
+  );
   const retry = (position: number): Promise<unknown> =>
     store.parked.retry(
       { consumer: 'projections-of-orders.0', position },

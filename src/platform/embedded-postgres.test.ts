@@ -220,6 +220,7 @@ async function start(folder = dataDir, signal?: AbortSignal): Promise<EmbeddedPo
     databases: ['orders', 'stock'],
     onUnexpectedExit: (error) => unexpected.push(error),
     logger,
+    givesWay: true,
     ...(signal && { signal }),
   });
   return Object.assign(server, { [Symbol.asyncDispose]: () => server.stop() });

@@ -44,6 +44,8 @@ export type EmbeddedPostgresOptions = {
   readonly logger: Logger;
   /** Gives up starting; nothing is left running. */
   readonly signal?: AbortSignal;
+  /** Where there are too few processors, whoever asks it goes first (`docs/decisions/0024`). */
+  readonly givesWay?: boolean;
 };
 
 export type EmbeddedPostgres = {
@@ -340,7 +342,7 @@ class Server {
         // A session of its own: Ctrl-C in the terminal reaches this program only, which stops the server last.
         { ...account, cwd: '/', env: environment, detached: true, stdio: ['ignore', log, log] },
       );
-      if (this.#child.pid !== undefined) giveWay(this.#child.pid);
+      if (this.#options.givesWay === true && this.#child.pid !== undefined) giveWay(this.#child.pid);
       return this.#child;
     } finally {
       closeSync(log);
