@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { decodeToken, encodeToken, mergePositions } from './consistency-token.ts';
+import { decodeToken, encodeToken, isReached, mergePositions } from './consistency-token.ts';
 
 const positions = fc.dictionary(
   fc.constantFrom('catalog.0', 'ordering.0', 'ordering.17', 'inventory.1023', 'payments.0', 'read-models.3'),
@@ -65,4 +65,11 @@ test('two sets of positions together are the later of each source', () => {
   assert.deepEqual(mergePositions(one, { 'b.0': 4, 'c.0': 1 }), { 'a.0': 3, 'b.0': 9, 'c.0': 1 });
   assert.deepEqual(mergePositions(one, {}), one);
   fc.assert(fc.property(positions, positions, (a, b) => assert.deepEqual(mergePositions(a, b), mergePositions(b, a))));
+});
+
+test('positions are reached when each of their sources has come so far', () => {
+  assert.ok(isReached({}, {}));
+  assert.ok(isReached({ 'a.0': 1, 'b.0': 0 }, { 'a.0': 1, 'c.0': 5 }));
+  assert.ok(!isReached({ 'a.0': 1, 'b.0': 3 }, { 'a.0': 9, 'b.0': 2 }));
+  assert.ok(!isReached({ 'a.0': 1 }, {}));
 });

@@ -61,3 +61,14 @@ export function mergePositions(a: Positions, b: Positions): Positions {
   for (const [source, position] of Object.entries(b)) merged[source] = Math.max(merged[source] ?? 0, position);
   return merged;
 }
+
+/**
+ * Whether whoever has applied `applied` has applied all of `positions`.
+ *
+ * Promises:
+ * - positions are reached when each of their sources has come so far
+ */
+export function isReached(positions: Positions, applied: Positions): boolean {
+  for (const source in positions) if (positions[source]! > (applied[source] ?? 0)) return false;
+  return true;
+}

@@ -1,6 +1,6 @@
 /** I16: what is kept in memory is no newer than its row, and has the bytes that the row comes to. */
 import type { Ports } from '#platform/ports.ts';
-import { includes, type Resource, type ResourceCache } from './resource-cache.ts';
+import { includes, type ReadResource, type Resource, type ResourceCache } from './resource-cache.ts';
 
 export type CacheDifference = {
   readonly key: string;
@@ -11,7 +11,7 @@ export type CacheDifference = {
 };
 
 /** By what keys begin with: how a resource is read, by the rest of its key. */
-export type ReadResources = Readonly<Record<string, (id: string) => Promise<Resource | undefined>>>;
+export type ReadResources = Readonly<Record<string, (id: string) => Promise<ReadResource | undefined>>>;
 
 const sampleMax = 1_000;
 
@@ -31,7 +31,7 @@ export async function auditCache(
     typeof which === 'number' ? cache.sample(Math.min(which, sampleMax), ports.random()) : keptOf(cache, which);
   for (const [key, kept] of chosen) {
     const cut = key.indexOf('/') + 1;
-    const row = await resources[key.slice(0, cut)]!(key.slice(cut));
+    const row = (await resources[key.slice(0, cut)]!(key.slice(cut)))?.resource;
     const difference = differenceOf(kept, row);
     if (difference !== null) differences.push({ key, difference, kept: kept.etag, row: row?.etag ?? null });
   }

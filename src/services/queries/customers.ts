@@ -5,11 +5,13 @@ import type { Caller, QueryAnswer, QueryRequest } from '#contracts/routes.ts';
 import type { RecordedEvent } from '#cqrs/event-log.ts';
 import type { Projection } from '#cqrs/projection.ts';
 import type { ReadTable } from '#cqrs/read-store.ts';
+import { type ShownRow, shownColumn } from '#cqrs/shown-positions.ts';
 import type { Database, Sql } from '#platform/postgres.ts';
+import type { Applied } from './applied.ts';
 import { completedOrders } from './orders.ts';
 import { ordersOfOthers } from './parked-streams.ts';
 import { customerNotFound, maySee, type ReadModel, whenThere } from './read-model.ts';
-import { AppliedResource, type Resource, type ResourceCache } from './resource-cache.ts';
+import { AppliedResource, type ReadResource, type Resource, type ResourceCache } from './resource-cache.ts';
 import { rfc3339, utcTime } from './utc-time.ts';
 
 export function customersReadModel(
@@ -17,8 +19,13 @@ export function customersReadModel(
   /** For what is read by its key. */
   single: Sql,
   cache: ResourceCache,
+  applied: Applied,
 ): ReadModel & { isCustomer(customerId: string, caller: Caller): Promise<boolean> } {
-  const readIt = (customerId: string): Promise<Resource | undefined> => readCustomer(single, customerId);
+  const readIt = async (customerId: string): Promise<ReadResource | undefined> => {
+    const row = await readCustomer(single, customerId);
+    const resource = row && resourceOf(row);
+    return resource && { resource, shows: applied.positionsIn([row]) };
+  };
   const find = (
     customerId: string,
     caller: Caller,
@@ -163,14 +170,15 @@ function added(spent: string | null, amount: number, currency: string): string {
 
 const cacheKey = (customerId: string): string => `customer/${customerId}`;
 
-async function readCustomer(database: Sql, customerId: string): Promise<Resource | undefined> {
-  const [row] = await database.query<CustomerRow>(
+async function readCustomer(database: Sql, customerId: string): Promise<(CustomerRow & ShownRow) | undefined> {
+  const [row] = await database.query<CustomerRow & ShownRow>(
     'read customer',
-    `select customer_id, version, profile, orders, spent, revision, ${rfc3339('last_order_at')} as last_order_at
+    `select customer_id, version, profile, orders, spent, revision, ${rfc3339('last_order_at')} as last_order_at,
+       ${shownColumn}
      from customers where customer_id = $1`,
     [customerId],
   );
-  return row && resourceOf(row);
+  return row;
 }
 
 /** Undefined: not registered. */

@@ -4,7 +4,9 @@ import type { QueryRequest } from '#contracts/routes.ts';
 import { entityOf, type RecordedEvent } from '#cqrs/event-log.ts';
 import type { Projection } from '#cqrs/projection.ts';
 import type { ReadTable } from '#cqrs/read-store.ts';
+import { type ShownRow, shownColumn } from '#cqrs/shown-positions.ts';
 import type { Database } from '#platform/postgres.ts';
+import type { Applied } from './applied.ts';
 import type { FindOrder } from './orders.ts';
 import { orderNotFound, type ReadModel } from './read-model.ts';
 import { rfc3339, utcTime } from './utc-time.ts';
@@ -12,7 +14,7 @@ import { rfc3339, utcTime } from './utc-time.ts';
 /** An order has about ten events; one whose refund keeps failing shows the latest of its many. */
 const eventsShownMax = 1_000;
 
-export function historyReadModel(database: Database, findOrder: FindOrder): ReadModel {
+export function historyReadModel(database: Database, applied: Applied, findOrder: FindOrder): ReadModel {
   return {
     projection,
     queries: [
@@ -30,16 +32,17 @@ export function historyReadModel(database: Database, findOrder: FindOrder): Read
         answers: { 200: HistoryView },
         async read({ params: { orderId }, caller }: QueryRequest<OrderParams>) {
           if (!(await findOrder(orderId, caller))) return orderNotFound(orderId);
-          const rows = await database.query<StoredEvent & { count: number }>(
+          const rows = await database.query<StoredEvent & { count: number } & ShownRow>(
             'read history',
             `select id, version, type, actor, causation, data, count(*) over () as count,
-               ${rfc3339('at')} as at
+               ${rfc3339('at')} as at, ${shownColumn}
              from order_events where order_id = $1 order by order_events.at desc, id desc limit $2`,
             [orderId, eventsShownMax],
           );
           return {
             bytes: `{"items":[${inCausalOrder(rows.map(eventRow)).map(itemOf).join(',')}]}`,
             etag: String(rows[0]?.count ?? 0),
+            ...applied.shownBy(rows),
           };
         },
       },

@@ -13,14 +13,16 @@ import type { Caller, QueryRequest } from '#contracts/routes.ts';
 import type { RecordedEvent } from '#cqrs/event-log.ts';
 import type { Projection } from '#cqrs/projection.ts';
 import type { ReadTable, RowKey, Rows } from '#cqrs/read-store.ts';
+import { type ShownRow, shownColumn } from '#cqrs/shown-positions.ts';
 import type { Database, Sql } from '#platform/postgres.ts';
+import type { Applied } from './applied.ts';
 import { emptyPage, itemTexts } from './listing.ts';
 import { listOrders, type OrderTexts } from './order-lists.ts';
 import { orderThen } from './order-then.ts';
 import { bodyBytesMax, bodyOf, evolve, type OrderEventRecord, type OrderRow, placedRow } from './order-view.ts';
 import { ordersOfOthers } from './parked-streams.ts';
 import { customerNotFound, foldRows, maySee, orderNotFound, type ReadModel, whenThere } from './read-model.ts';
-import { AppliedResource, type Resource, type ResourceCache } from './resource-cache.ts';
+import { AppliedResource, type ReadResource, type Resource, type ResourceCache } from './resource-cache.ts';
 import { exactSku, lexemes, rememberingWordsOf, wordsOf, wordsOfId } from './search-words.ts';
 import { rfc3339, utcTime } from './utc-time.ts';
 import type { WordFrequencies } from './word-frequencies.ts';
@@ -37,12 +39,13 @@ export function ordersReadModel(
   /** For what is read by its key. */
   single: Sql,
   cache: ResourceCache,
+  applied: Applied,
   frequencies: WordFrequencies,
   isCustomer: (customerId: string, caller: Caller) => Promise<boolean>,
 ): ReadModel & { find: FindOrder } {
-  const readOrder = async (orderId: string): Promise<Resource | undefined> => {
+  const readOrder = async (orderId: string): Promise<ReadResource | undefined> => {
     const [row] = await readRows(single, [orderId]);
-    return row && resourceOf(row);
+    return row && { resource: resourceOf(row), shows: applied.positionsIn([row]) };
   };
   const find: FindOrder = (orderId, caller, mayBeBehind = false) => {
     const ifAllowed = (order: Resource | undefined): Resource | undefined =>
@@ -57,11 +60,16 @@ export function ordersReadModel(
     itemTexts(
       orderIds,
       (orderId) => (status === undefined ? cache.peek(cacheKey(orderId))?.bytes : undefined),
-      async (missing) =>
-        (await readRows(database, missing))
-          // What has changed since it was found is not in that status any more.
-          .filter((row) => status === undefined || row.status === status)
-          .map((row) => [row.order_id, bodyOf(row)]),
+      async (missing) => {
+        const rows = await readRows(database, missing);
+        await applied.include(rows);
+        return (
+          rows
+            // What has changed since it was found is not in that status any more.
+            .filter((row) => status === undefined || row.status === status)
+            .map((row) => [row.order_id, bodyOf(row)])
+        );
+      },
     );
 
   return {
@@ -313,7 +321,7 @@ const resourceOf = (row: OrderRow): Resource =>
   });
 
 const shownColumns = `o.order_id, o.version, o.customer_id, o.status, o.failure, o.lines, o.total, o.currency,
-  o.payment_status, o.payment_method, ${rfc3339('o.placed_at')} as placed_at, ${rfc3339('o.updated_at')} as updated_at`;
+  o.payment_status, o.payment_method, ${rfc3339('o.placed_at')} as placed_at, ${rfc3339('o.updated_at')} as updated_at, ${shownColumn}`;
 
-const readRows = (database: Sql, orderIds: readonly string[]): Promise<OrderRow[]> =>
+const readRows = (database: Sql, orderIds: readonly string[]): Promise<(OrderRow & ShownRow)[]> =>
   database.query('read orders', `select ${shownColumns} from orders o where order_id = any($1)`, [orderIds]);

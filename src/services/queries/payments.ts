@@ -5,7 +5,9 @@ import type { QueryRequest } from '#contracts/routes.ts';
 import type { RecordedEvent } from '#cqrs/event-log.ts';
 import type { Projection } from '#cqrs/projection.ts';
 import type { ReadTable } from '#cqrs/read-store.ts';
+import { type ShownRow, shownColumn } from '#cqrs/shown-positions.ts';
 import type { Database } from '#platform/postgres.ts';
+import type { Applied } from './applied.ts';
 import type { FindOrder } from './orders.ts';
 import { foldRows, orderNotFound, type ReadModel } from './read-model.ts';
 import { utcTime } from './utc-time.ts';
@@ -13,7 +15,7 @@ import { utcTime } from './utc-time.ts';
 /** A provider that is down for days is asked thousands of times: the latest attempts are shown. */
 const attemptsShownMax = 200;
 
-export function paymentsReadModel(database: Database, findOrder: FindOrder): ReadModel {
+export function paymentsReadModel(database: Database, applied: Applied, findOrder: FindOrder): ReadModel {
   return {
     projection,
     queries: [
@@ -31,13 +33,13 @@ export function paymentsReadModel(database: Database, findOrder: FindOrder): Rea
         answers: { 200: OrderPaymentsView },
         async read({ params: { orderId }, caller }: QueryRequest<OrderParams>) {
           if (!(await findOrder(orderId, caller))) return orderNotFound(orderId);
-          const [row] = await database.query<PaymentsRow>(
+          const [row] = await database.query<PaymentsRow & ShownRow>(
             'read payments',
-            'select order_id, version, body from order_payments where order_id = $1',
+            `select order_id, version, body, ${shownColumn} from order_payments where order_id = $1`,
             [orderId],
           );
           return row
-            ? { bytes: row.body, etag: String(row.version) }
+            ? { bytes: row.body, etag: String(row.version), ...applied.shownBy([row]) }
             : { bytes: JSON.stringify(nothingYet(orderId)), etag: '0' };
         },
       },

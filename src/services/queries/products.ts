@@ -6,7 +6,9 @@ import type { QueryAnswer, QueryRequest } from '#contracts/routes.ts';
 import type { RecordedEvent } from '#cqrs/event-log.ts';
 import type { Projection } from '#cqrs/projection.ts';
 import type { ReadTable, Rows } from '#cqrs/read-store.ts';
+import { type ShownRow, shownColumn } from '#cqrs/shown-positions.ts';
 import type { Database, Sql } from '#platform/postgres.ts';
+import type { Applied } from './applied.ts';
 import {
   cursorsOf,
   emptyPage,
@@ -18,7 +20,7 @@ import {
 } from './listing.ts';
 import { ordersWithout } from './parked-streams.ts';
 import { type ReadModel, whenThere } from './read-model.ts';
-import { AppliedResource, type Resource, type ResourceCache } from './resource-cache.ts';
+import { AppliedResource, type ReadResource, type Resource, type ResourceCache } from './resource-cache.ts';
 import { lexemes, soughtWords, tsqueryOf, wordsOf } from './search-words.ts';
 import type { WordFrequencies } from './word-frequencies.ts';
 
@@ -30,9 +32,14 @@ export function productsReadModel(
   database: Database,
   single: Sql,
   cache: ResourceCache,
+  applied: Applied,
   frequencies: WordFrequencies,
 ): ReadModel {
-  const readIt = (sku: string): Promise<Resource | undefined> => readProduct(single, sku);
+  const readIt = async (sku: string): Promise<ReadResource | undefined> => {
+    const [row] = await readProducts(single, [sku]);
+    const resource = row && resourceOf(row);
+    return resource && { resource, shows: applied.positionsIn([row]) };
+  };
 
   return {
     projection: productsProjection(cache),
@@ -69,7 +76,8 @@ export function productsReadModel(
         query: ProductListQuery,
         shows: () => ({ types: ['product', 'stock', 'reservation'] }),
         answers: { 200: ProductList },
-        read: ({ query }: QueryRequest<object, ProductListQuery>) => listProducts(database, frequencies, cache, query),
+        read: ({ query }: QueryRequest<object, ProductListQuery>) =>
+          listProducts(database, frequencies, cache, applied, query),
       },
     ],
   };
@@ -192,24 +200,19 @@ function movesOf(event: InventoryEvent): { sku: string; onHand: number; reserved
   }
 }
 
-type ShownRow = Omit<ProductRow, 'words' | 'name_key'>;
+type ViewRow = Omit<ProductRow, 'words' | 'name_key'>;
 
 const cacheKey = (sku: string): string => `product/${sku}`;
 
-async function readProduct(database: Sql, sku: string): Promise<Resource | undefined> {
-  const [row] = await readProducts(database, [sku]);
-  return row && resourceOf(row);
-}
-
-const readProducts = (database: Sql, skus: readonly string[]): Promise<ShownRow[]> =>
+const readProducts = (database: Sql, skus: readonly string[]): Promise<(ViewRow & ShownRow)[]> =>
   database.query(
     'read products',
-    'select sku, version, catalogue, on_hand, reserved, stock_version from products where sku = any($1)',
+    `select sku, version, catalogue, on_hand, reserved, stock_version, ${shownColumn} from products where sku = any($1)`,
     [skus],
   );
 
 /** Undefined: not in the catalogue. */
-const resourceOf = (row: ShownRow): Resource | undefined =>
+const resourceOf = (row: ViewRow): Resource | undefined =>
   row.catalogue === null
     ? undefined
     : new AppliedResource(() => viewText(row), {
@@ -222,7 +225,7 @@ const resourceOf = (row: ShownRow): Resource | undefined =>
 /** Availability and version, with their names. */
 const numbersBytesMax = 160;
 
-function viewText({ sku, version, catalogue, on_hand: onHand, reserved }: ShownRow): string {
+function viewText({ sku, version, catalogue, on_hand: onHand, reserved }: ViewRow): string {
   const { name, description, price } = JSON.parse(catalogue!) as Pick<ProductView, 'name' | 'description' | 'price'>;
   const view: ProductView = {
     sku,
@@ -246,6 +249,7 @@ async function listProducts(
   database: Database,
   frequencies: WordFrequencies,
   cache: ResourceCache,
+  applied: Applied,
   query: ProductListQuery,
 ): Promise<QueryAnswer> {
   const { q, inStock = null, sort = 'sku', limit = limitDefault } = query;
@@ -264,11 +268,16 @@ async function listProducts(
       itemTexts(
         skus,
         (sku) => (inStock === null ? cache.peek(cacheKey(sku))?.bytes : undefined),
-        async (missing) =>
-          (await readProducts(database, missing))
-            // What has changed since it was found is not what is asked for any more.
-            .filter((row) => inStock === null || row.on_hand > row.reserved === inStock)
-            .map((row) => [row.sku, viewText(row)]),
+        async (missing) => {
+          const rows = await readProducts(database, missing);
+          await applied.include(rows);
+          return (
+            rows
+              // What has changed since it was found is not what is asked for any more.
+              .filter((row) => inStock === null || row.on_hand > row.reserved === inStock)
+              .map((row) => [row.sku, viewText(row)])
+          );
+        },
       ),
     cursors,
   });

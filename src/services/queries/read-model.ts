@@ -4,7 +4,7 @@ import type { Refusal } from '#cqrs/decider.ts';
 import { entityOf, type RecordedEvent } from '#cqrs/event-log.ts';
 import type { Caller, QueryRoute } from '#contracts/routes.ts';
 import type { Shows } from './parked-streams.ts';
-import type { Resource } from './resource-cache.ts';
+import type { ReadResources } from './cache-audit.ts';
 
 export type Query = Omit<QueryRoute, 'caughtUp' | 'positions' | 'heldBack'> & {
   /** What the answer is made of: while one of these streams is parked, it is not passed off as what a token asks for. */
@@ -15,7 +15,7 @@ export type ReadModel = {
   readonly projection: Projection;
   readonly queries: readonly Query[];
   /** How the resources are read that it keeps in the cache, by what their keys begin with, by the rest of the key. */
-  readonly resources?: Readonly<Record<string, (id: string) => Promise<Resource | undefined>>>;
+  readonly resources?: ReadResources;
 };
 
 /** An order's own row names its owner: other customers are told that there is none. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import type { Positions } from '#cqrs/consistency-token.ts';
 import { memoryReadStore } from '#cqrs/memory-read-store.ts';
 import { postgresReadStore } from '#cqrs/postgres-read-store.ts';
 import { rowKey } from '#cqrs/read-store.ts';
@@ -191,6 +192,60 @@ test('every cut into batches, and every order in which services arrive, gives th
     }),
     { numRuns: 40 },
   );
+});
+
+test('an answer from rows that another process has written says so, and a list waits for this one', async (t) => {
+  let applied: Positions = { 'ordering.0': 1 };
+  let caughtUp: Positions | null = null;
+  const other = await readSideForTests(t);
+  const side = readSideOn(other.database, {
+    positions: () => applied,
+    async caughtUp(positions) {
+      caughtUp = positions;
+      return true;
+    },
+  });
+  const { tell } = story();
+  await other.given(
+    tell(customerRegistered('alice')),
+    tell(productAdded('S1')),
+    tell(orderPlaced('o1')),
+    tell(orderEvent.reserved('o1')),
+    tell(orderEvent.completed('o1')),
+    tell(asked('o1')),
+  );
+  const came = side.models.projections.map(({ name }) => `${name}-of-ordering.0`);
+  await other.database.query('came', 'insert into checkpoints (consumer, position) select unnest($1::text[]), 7', [
+    came,
+  ]);
+  const singles = [
+    ['/v1/orders/:orderId', { orderId: 'o1' }],
+    ['/v1/customers/:customerId', { customerId: 'alice' }],
+    ['/v1/products/:sku', { sku: 'S1' }],
+    ['/v1/orders/:orderId/history', { orderId: 'o1' }],
+    ['/v1/orders/:orderId/payments', { orderId: 'o1' }],
+    ['/v1/reports/sales', {}],
+  ] as const;
+  const shownBy = async (url: string, params: object): Promise<Positions | undefined> => {
+    const answer = await side.ask(url, { params });
+    assert.ok('bytes' in answer, url);
+    return answer.shows;
+  };
+  for (const [url, params] of singles) assert.deepEqual(await shownBy(url, params), { 'ordering.0': 7 }, url);
+  assert.deepEqual(side.models.answerKeys(), []);
+
+  for (const url of ['/v1/orders', '/v1/products']) {
+    caughtUp = null;
+    await side.see(url);
+    assert.deepEqual(caughtUp, { 'ordering.0': 7 }, url);
+  }
+
+  applied = { 'ordering.0': 7 };
+  caughtUp = null;
+  for (const [url, params] of singles.slice(0, 3)) assert.equal(await shownBy(url, params), undefined, url);
+  assert.equal(side.models.answerKeys().length, 3);
+  await side.see('/v1/orders');
+  assert.equal(caughtUp, null);
 });
 
 test('feeds of several services may write the same products at once', async (t) => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { AppliedResource, createResourceCache, type Resource } from './resource-cache.ts';
+import type { Positions } from '#cqrs/consistency-token.ts';
+import { AppliedResource, createResourceCache, type ReadResource, type Resource } from './resource-cache.ts';
 
 const resource = (revision: number, size = 10): Resource => ({
   bytes: Buffer.alloc(size, String(revision)),
@@ -8,21 +9,28 @@ const resource = (revision: number, size = 10): Resource => ({
   revision,
 });
 
+/** As it is read, by a process that has applied nothing, of rows to which nothing has been applied. */
+const read = (revision: number, size = 10, shows: Positions = {}): ReadResource => ({
+  resource: resource(revision, size),
+  shows,
+});
+const nothing = (): Positions => ({});
+
 const tooLargeToKeep = 2_000_000;
 
 /** A read whose answer arrives when the test says so. */
 function slowRead() {
-  const { promise, resolve, reject } = Promise.withResolvers<Resource | undefined>();
+  const { promise, resolve, reject } = Promise.withResolvers<ReadResource | undefined>();
   let asked = 0;
   return { load: () => ((asked += 1), promise), resolve, reject, asked: () => asked };
 }
 
 test('callers that miss together share one read', async () => {
-  const cache = createResourceCache(1);
+  const cache = createResourceCache(1, nothing);
   const slow = slowRead();
   const first = cache.read('a', slow.load);
   const second = cache.read('a', slow.load);
-  slow.resolve(resource(1));
+  slow.resolve(read(1));
   assert.deepEqual([await first, await second], [resource(1), resource(1)]);
   assert.equal(slow.asked(), 1);
   assert.deepEqual(cache.read('a', slow.load), resource(1));
@@ -31,19 +39,19 @@ test('callers that miss together share one read', async () => {
 });
 
 test('what is not there is not remembered as missing', async () => {
-  const cache = createResourceCache(1);
+  const cache = createResourceCache(1, nothing);
   assert.equal(await cache.read('a', async () => undefined), undefined);
-  assert.deepEqual(await cache.read('a', async () => resource(1)), resource(1));
+  assert.deepEqual(await cache.read('a', async () => read(1)), resource(1));
 });
 
 test('a read that fails is tried again by the next caller', async () => {
-  const cache = createResourceCache(1);
+  const cache = createResourceCache(1, nothing);
   await assert.rejects(async () => cache.read('a', () => Promise.reject(new Error('down'))), /down/);
-  assert.deepEqual(await cache.read('a', async () => resource(1)), resource(1));
+  assert.deepEqual(await cache.read('a', async () => read(1)), resource(1));
 });
 
 test('older never overwrites newer', () => {
-  const cache = createResourceCache(1);
+  const cache = createResourceCache(1, nothing);
   cache.put('a', resource(2));
   cache.put('a', resource(1));
   cache.refresh('a', () => resource(1));
@@ -54,14 +62,14 @@ test('older never overwrites newer', () => {
 
 test('a read under way when its resource changes is neither kept nor shared with later callers', async () => {
   for (const change of ['put', 'refresh', 'clear'] as const) {
-    const cache = createResourceCache(1);
+    const cache = createResourceCache(1, nothing);
     const slow = slowRead();
     const early = cache.read('a', slow.load);
     if (change === 'clear') cache.clear();
     else if (change === 'put') cache.put('a', resource(2, tooLargeToKeep));
     else cache.refresh('a', () => resource(2, tooLargeToKeep));
-    const late = cache.read('a', async () => resource(2, tooLargeToKeep));
-    slow.resolve(resource(1));
+    const late = cache.read('a', async () => read(2, tooLargeToKeep));
+    slow.resolve(read(1));
     assert.equal((await early)?.revision, 1);
     assert.equal((await late)?.revision, 2, change);
     assert.equal(cache.peek('a'), undefined, change);
@@ -69,7 +77,7 @@ test('a read under way when its resource changes is neither kept nor shared with
 });
 
 test('of two answers that each have seen what the other has not, neither is kept', () => {
-  const cache = createResourceCache(1);
+  const cache = createResourceCache(1, nothing);
   const seen = (revision: number, revisionBeside: number): Resource => ({ ...resource(revision), revisionBeside });
   for (const [first, second] of [
     [seen(2, 0), seen(1, 9)],
@@ -86,7 +94,7 @@ test('of two answers that each have seen what the other has not, neither is kept
 });
 
 test('refreshing touches only what is kept, and forgets what is gone', () => {
-  const cache = createResourceCache(1);
+  const cache = createResourceCache(1, nothing);
   cache.refresh('a', () => resource(1));
   assert.equal(cache.peek('a'), undefined);
   cache.put('a', resource(1));
@@ -95,19 +103,19 @@ test('refreshing touches only what is kept, and forgets what is gone', () => {
 });
 
 test('memory is bounded by bytes, and 0 keeps nothing', async () => {
-  const cache = createResourceCache(1);
+  const cache = createResourceCache(1, nothing);
   for (let n = 0; n < 100; n += 1) cache.put(`k${n}`, resource(1, 50_000));
   assert.ok(cache.stats().bytes <= cache.stats().bytesMax);
   assert.ok(cache.stats().entries >= 20);
   assert.equal(cache.stats().entries + cache.stats().evictions, 100);
-  const none = createResourceCache(0);
+  const none = createResourceCache(0, nothing);
   none.put('a', resource(1, 0));
   assert.equal(none.peek('a'), undefined);
-  assert.equal((await none.read('a', async () => resource(2)))?.revision, 2);
+  assert.equal((await none.read('a', async () => read(2)))?.revision, 2);
 });
 
 test('what is applied is made into bytes when it is read, once', () => {
-  const cache = createResourceCache(1);
+  const cache = createResourceCache(1, nothing);
   let made = 0;
   const applied = (revision: number): Resource =>
     new AppliedResource(() => ((made += 1), `revision ${revision}`), {
@@ -122,4 +130,28 @@ test('what is applied is made into bytes when it is read, once', () => {
     ['revision 3', 'revision 3'],
   );
   assert.equal(made, 1);
+});
+
+test('what shows more than this process has applied says so, and is not kept', async () => {
+  let applied: Positions = { 'a.0': 3, 'b.0': 5 };
+  const cache = createResourceCache(1, () => applied);
+  const load = async () => read(2, 10, { 'a.0': 4, 'b.0': 2 });
+  const first = await cache.read('a', load);
+  assert.deepEqual(first, { ...resource(2), shows: { 'a.0': 4, 'b.0': 5 } });
+  assert.equal(cache.peek('a'), undefined);
+  applied = { 'a.0': 4, 'b.0': 5 };
+  assert.deepEqual(await cache.read('a', load), resource(2));
+  assert.deepEqual(cache.peek('a'), resource(2));
+});
+
+test('what is applied while a row is read is not taken back by what the answer shows', async () => {
+  let applied: Positions = { 'a.0': 3 };
+  const cache = createResourceCache(1, () => applied);
+  const slow = slowRead();
+  const early = cache.read('a', slow.load);
+  applied = { 'a.0': 9 };
+  const late = cache.read('a', slow.load);
+  slow.resolve(read(2, 10, { 'a.0': 4 }));
+  assert.deepEqual(await early, { ...resource(2), shows: { 'a.0': 4 } });
+  assert.deepEqual(await late, resource(2));
 });

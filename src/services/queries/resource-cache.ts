@@ -1,10 +1,11 @@
 /**
  * The answers of single resources as bytes, ready to send: bounded by bytes, filled by what is
- * applied, and by reads that miss. Two rules keep it true to the rows: older never overwrites newer,
- * and a read that was under way while its resource changed is not kept. A second level may stand behind
- * it; what comes from there is passed on, and never kept here.
+ * applied, and by reads that miss. Three rules keep it true to the rows: older never overwrites newer,
+ * a read that was under way while its resource changed is not kept, and neither is one that shows what this
+ * process has not applied yet. A second level may stand behind it; what comes from there is passed on, and never kept here.
  */
 import { LRUCache } from 'lru-cache';
+import { isReached, mergePositions, type Positions } from '#cqrs/consistency-token.ts';
 import type { SecondLevel } from './second-level.ts';
 import type { SharedResource } from './shared-cache.ts';
 
@@ -56,6 +57,9 @@ export class AppliedResource implements Resource {
   }
 }
 
+/** A resource as its row was read, with what the row shows. */
+export type ReadResource = { readonly resource: Resource; readonly shows: Positions };
+
 export type CacheStats = {
   readonly hits: number;
   readonly misses: number;
@@ -66,13 +70,18 @@ export type CacheStats = {
   readonly evictions: number;
 } & Partial<SecondLevel['figures']>;
 
+type Load = () => Promise<ReadResource | undefined>;
+
 export type ResourceCache = ReturnType<typeof createResourceCache>;
 
 /** What an entry weighs besides its bytes: key, entity tag, bookkeeping. Measured at some 400 bytes. */
 const entryBytes = 400;
 
-/** A cache of `cacheMb` MiB; 0: nothing is kept, reads of one resource at a time still share one answer. */
-export function createResourceCache(cacheMb: number, second: SecondLevel | null = null) {
+/**
+ * A cache of `cacheMb` MiB; 0: nothing is kept, reads of one resource at a time still share one answer. `applied` tells what
+ * this process has applied.
+ */
+export function createResourceCache(cacheMb: number, applied: () => Positions, second: SecondLevel | null = null) {
   const bytesMax = Math.floor(cacheMb * 1_048_576);
   // A limit of 0 would mean none.
   const kept = new LRUCache<string, Resource>({
@@ -82,7 +91,7 @@ export function createResourceCache(cacheMb: number, second: SecondLevel | null 
       if (reason === 'evict') evictions += 1;
     },
   });
-  const underWay = new Map<string, Promise<Resource | undefined>>();
+  const underWay = new Map<string, Promise<ReadResource | undefined>>();
   const asking = new Map<string, Promise<SharedResource | undefined>>();
   let hits = 0;
   let misses = 0;
@@ -95,23 +104,30 @@ export function createResourceCache(cacheMb: number, second: SecondLevel | null 
     else if (!includes(present, resource)) kept.delete(key);
   };
 
-  function fill(key: string, load: () => Promise<Resource | undefined>): Promise<Resource | undefined> {
+  function fill(key: string, load: Load): Promise<ReadResource | undefined> {
     const shared = underWay.get(key);
     if (shared) return shared;
-    const shows = second?.positions();
-    const loading: Promise<Resource | undefined> = load()
-      .then((resource) => {
-        if (resource && underWay.get(key) === loading) {
-          putNewer(key, resource);
-          if (shows) second?.put(key, resource, shows);
+    const loading: Promise<ReadResource | undefined> = load()
+      .then((read) => {
+        if (read && underWay.get(key) === loading) {
+          if (isReached(read.shows, applied())) putNewer(key, read.resource);
+          second?.put(key, read.resource, read.shows);
         }
-        return resource;
+        return read;
       })
       .finally(() => {
         if (underWay.get(key) === loading) underWay.delete(key);
       });
     underWay.set(key, loading);
     return loading;
+  }
+
+  /** Another process may have applied more than this one: then the answer says what it shows. */
+  async function fromRow(key: string, load: Load): Promise<Resource | SharedResource | undefined> {
+    const before = applied();
+    const read = await fill(key, load);
+    if (!read || isReached(read.shows, before)) return read?.resource;
+    return showing(read.resource, mergePositions(before, read.shows));
   }
 
   /** Whoever asks the second level meanwhile gets the same answer too. */
@@ -125,12 +141,12 @@ export function createResourceCache(cacheMb: number, second: SecondLevel | null 
 
   return {
     /**
-     * The resource, from memory or by `load`; whoever asks meanwhile gets the same answer. Where it
-     * `mayBeBehind` what has been applied, the second level may answer too: then it tells what it shows.
+     * The resource, from memory or by `load`; whoever asks meanwhile gets the same answer. It tells what it shows, where that
+     * may be more than had been applied here. Where it `mayBeBehind` that, the second level may answer too, and tells likewise.
      */
     read(
       key: string,
-      load: () => Promise<Resource | undefined>,
+      load: Load,
       mayBeBehind = false,
     ): Resource | undefined | Promise<Resource | SharedResource | undefined> {
       const present = kept.get(key);
@@ -139,8 +155,12 @@ export function createResourceCache(cacheMb: number, second: SecondLevel | null 
         return present;
       }
       misses += 1;
-      if (!mayBeBehind || second === null || underWay.has(key)) return fill(key, load);
-      return ask(key).then((shared) => shared ?? kept.get(key) ?? fill(key, load));
+      if (!mayBeBehind || second === null || underWay.has(key)) return fromRow(key, load);
+      return ask(key).then((shared) => {
+        if (shared) return shared;
+        const now = kept.get(key);
+        return now ? showing(now, applied()) : fromRow(key, load);
+      });
     },
 
     /** The resource, if it is in memory. Who does not find it here asks `read`, which counts the miss. */
@@ -156,7 +176,7 @@ export function createResourceCache(cacheMb: number, second: SecondLevel | null 
     put(key: string, resource: Resource): void {
       underWay.delete(key);
       putNewer(key, resource);
-      second?.put(key, resource, second.positions());
+      second?.put(key, resource, applied());
     },
 
     /**
@@ -171,7 +191,7 @@ export function createResourceCache(cacheMb: number, second: SecondLevel | null 
         second?.invalidate(key);
       } else {
         putNewer(key, resource);
-        second?.put(key, resource, second.positions());
+        second?.put(key, resource, applied());
       }
     },
 
@@ -208,6 +228,19 @@ export function createResourceCache(cacheMb: number, second: SecondLevel | null 
     }),
   };
 }
+
+/** The resource, with what it shows. */
+export const showing = (
+  { bytes, etag, revision, revisionBeside, owner }: Resource,
+  shows: Positions,
+): SharedResource => ({
+  bytes,
+  etag,
+  revision,
+  ...(revisionBeside === undefined ? {} : { revisionBeside }),
+  ...(owner === undefined ? {} : { owner }),
+  shows,
+});
 
 /** Whether `one` has seen all that `other` has. */
 export const includes = (one: Resource, other: Resource): boolean =>

@@ -5,7 +5,9 @@ import type { QueryAnswer, QueryRequest } from '#contracts/routes.ts';
 import type { RecordedEvent } from '#cqrs/event-log.ts';
 import type { Projection } from '#cqrs/projection.ts';
 import type { ReadTable } from '#cqrs/read-store.ts';
+import { type ShownRow, shownColumn } from '#cqrs/shown-positions.ts';
 import type { Database } from '#platform/postgres.ts';
+import type { Applied } from './applied.ts';
 import { listRows } from './listing.ts';
 import { completedOrders } from './orders.ts';
 import { invalidParameter, type ReadModel } from './read-model.ts';
@@ -15,7 +17,7 @@ import { utcTime } from './utc-time.ts';
 const rowsMax = 10_000;
 const hourMs = 3_600_000;
 
-export function salesReadModel(database: Database): ReadModel {
+export function salesReadModel(database: Database, applied: Applied): ReadModel {
   return {
     projection,
     queries: [
@@ -29,7 +31,7 @@ export function salesReadModel(database: Database): ReadModel {
         query: SalesQuery,
         shows: () => ({ types: ['order'] }),
         answers: { 200: SalesReport },
-        read: ({ query }: QueryRequest<object, SalesQuery>) => report(database, query),
+        read: ({ query }: QueryRequest<object, SalesQuery>) => report(database, applied, query),
       },
     ],
   };
@@ -113,12 +115,16 @@ const starts = {
 } as const;
 
 /** Exact for any `from` and `to`: whole hours come from their sums, the parts at the two edges from the orders. */
-async function report(database: Database, { from, to, bucket = 'day', by }: SalesQuery): Promise<QueryAnswer> {
+async function report(
+  database: Database,
+  applied: Applied,
+  { from, to, bucket = 'day', by }: SalesQuery,
+): Promise<QueryAnswer> {
   const range = { from: from === undefined ? null : utcTime(from), to: to === undefined ? null : utcTime(to) };
   if (range.from !== null && range.to !== null && range.from >= range.to)
     return invalidParameter('from', 'has to be before `to`');
   const hours = wholeHours(range);
-  const found = await listRows<SalesRow>(
+  const found = await listRows<SalesRow & ShownRow>(
     database,
     `report sales by ${bucket}${by === undefined ? '' : `, by ${by}`}`,
     `with sums as (
@@ -135,7 +141,8 @@ async function report(database: Database, { from, to, bucket = 'day', by }: Sale
          sum(orders) as orders, sum(units) as units, sum(revenue) as revenue
        from sums group by 1, 2, 3 order by 1, 2, 3 limit $5
      )
-     select (extract(epoch from start) * 1000)::bigint as start, country, currency, orders, units, revenue
+     select (extract(epoch from start) * 1000)::bigint as start, country, currency, orders, units, revenue,
+       ${shownColumn}
      from buckets order by buckets.start, country, currency`,
     [range.from, range.to, hours.from, hours.to, rowsMax + 1],
   );
@@ -145,7 +152,10 @@ async function report(database: Database, { from, to, bucket = 'day', by }: Sale
       'bucket',
       `is too small: the report would have more than ${rowsMax} rows: choose larger buckets or a shorter time`,
     );
-  return { bytes: JSON.stringify({ buckets: bucketsOf(found.rows) } satisfies SalesReport) };
+  return {
+    bytes: JSON.stringify({ buckets: bucketsOf(found.rows) } satisfies SalesReport),
+    ...applied.shownBy(found.rows),
+  };
 }
 
 /** The whole hours within the range: `from` rounded up, `to` rounded down, hence before it when no whole hour lies in between. */

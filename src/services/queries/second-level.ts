@@ -1,14 +1,12 @@
 /** How a process uses a shared cache: within limits of time and memory, so that one that is slow or gone costs reads next to nothing. */
 import type { Positions } from '#cqrs/consistency-token.ts';
 import { type Ports, systemPorts } from '#platform/ports.ts';
-import type { Resource } from './resource-cache.ts';
+import { type Resource, showing } from './resource-cache.ts';
 import type { SharedCache, SharedResource } from './shared-cache.ts';
 
 export type SecondLevel = {
   /** What is shared of `key`. Resolves to undefined when there is nothing, or no answer in time. */
   get(key: string): Promise<SharedResource | undefined>;
-  /** What has been applied now: asked before a row is read, it is what the row shows. */
-  positions(): Positions;
   /** Shared soon, or not at all. */
   put(key: string, resource: Resource, shows: Positions): void;
   invalidate(key: string): void;
@@ -23,11 +21,7 @@ const restMs = 1_000;
 /** More than this is not kept waiting to be shared. */
 const waitingMax = 10_000;
 
-export function createSecondLevel(
-  shared: SharedCache,
-  positions: () => Positions,
-  ports: Ports = systemPorts,
-): SecondLevel {
+export function createSecondLevel(shared: SharedCache, ports: Ports = systemPorts): SecondLevel {
   const figures = { sharedHits: 0, sharedMisses: 0, sharedFailures: 0 };
   /** By key; null: it is to be invalidated. */
   let waiting = new Map<string, SharedResource | null>();
@@ -83,16 +77,7 @@ export function createSecondLevel(
       else if (found !== null) figures.sharedMisses += 1;
       return resource;
     },
-    positions,
-    put: (key, { bytes, etag, revision, revisionBeside, owner }, shows) =>
-      share(key, {
-        bytes,
-        etag,
-        revision,
-        ...(revisionBeside === undefined ? {} : { revisionBeside }),
-        ...(owner === undefined ? {} : { owner }),
-        shows,
-      }),
+    put: (key, resource, shows) => share(key, showing(resource, shows)),
     invalidate: (key) => share(key, null),
     figures,
   };

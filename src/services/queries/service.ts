@@ -4,6 +4,7 @@ import type { Positions } from '#cqrs/consistency-token.ts';
 import type { Projection } from '#cqrs/projection.ts';
 import { type Ports, systemPorts } from '#platform/ports.ts';
 import { type Database, overOneConnection } from '#platform/postgres.ts';
+import { appliedHere } from './applied.ts';
 import { auditCache, type CacheDifference, type ReadResources } from './cache-audit.ts';
 import { customersReadModel } from './customers.ts';
 import { historyReadModel } from './history.ts';
@@ -63,28 +64,34 @@ export function createReadModels({
   readonly shared?: SharedCache | null;
   readonly ports?: Ports;
 }): ReadModels {
-  let applied = (): Positions => ({});
+  let side: Pick<ReadSide, 'positions' | 'caughtUp'> = { positions: () => ({}), caughtUp: async () => true };
+  const applied = appliedHere(
+    () => projections,
+    () => side,
+  );
   const cache = createResourceCache(
     cacheMb,
-    shared === null ? null : createSecondLevel(shared, () => applied(), ports),
+    applied.positions,
+    shared === null ? null : createSecondLevel(shared, ports),
   );
   const single = overOneConnection(database);
   const frequencies = wordFrequencies(database, ports);
-  const customers = customersReadModel(database, single, cache);
-  const orders = ordersReadModel(database, single, cache, frequencies, customers.isCustomer);
+  const customers = customersReadModel(database, single, cache, applied);
+  const orders = ordersReadModel(database, single, cache, applied, frequencies, customers.isCustomer);
   const models = [
     orders,
     customers,
-    productsReadModel(database, single, cache, frequencies),
-    paymentsReadModel(database, orders.find),
-    historyReadModel(database, orders.find),
-    salesReadModel(database),
+    productsReadModel(database, single, cache, applied, frequencies),
+    paymentsReadModel(database, applied, orders.find),
+    historyReadModel(database, applied, orders.find),
+    salesReadModel(database, applied),
   ];
+  const projections = models.map((model) => model.projection);
   const resources = Object.assign({}, ...models.map((model) => model.resources ?? {})) as ReadResources;
   return {
-    projections: models.map((model) => model.projection),
+    projections,
     routes(readSide) {
-      applied = () => readSide.positions();
+      side = readSide;
       return models.flatMap((model) =>
         model.queries.map(({ shows, ...query }) => ({
           ...query,

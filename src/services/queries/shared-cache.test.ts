@@ -4,7 +4,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { OrderView } from '#contracts/http.ts';
 import { type Ports, systemPorts } from '#platform/ports.ts';
 import type { Database, Sql } from '#platform/postgres.ts';
-import { createResourceCache } from './resource-cache.ts';
+import { createResourceCache, type ReadResource } from './resource-cache.ts';
 import { createSecondLevel } from './second-level.ts';
 import { memorySharedCache, type SharedCache } from './shared-cache.ts';
 import { sharedCacheContract, sharedResource } from './shared-cache.contract.ts';
@@ -19,6 +19,9 @@ import {
 } from './story-for-tests.ts';
 
 sharedCacheContract('in this process', async (ports) => memorySharedCache(1, { ...systemPorts, ...ports }));
+
+/** What a row comes to that shows nothing in particular. */
+const read = (revision: number): ReadResource => ({ resource: sharedResource(revision), shows: {} });
 
 /** A clock that stands until it is moved; what is due then is called. */
 function standingClock(): Ports & { move(ms: number): void } {
@@ -77,6 +80,7 @@ test('what one process has read answers in another, which says how much that sho
   const { tell } = story();
   const shows = { 'ordering.0': 3 };
   const one = await readSideForTests(t, { shared, positions: () => shows });
+  await one.database.query('came', `insert into checkpoints (consumer, position) values ('orders-of-ordering.0', 3)`);
   const { database, asked } = counting(one.database);
   const other = readSideOn(database, { shared, positions: () => ({ 'ordering.0': 9 }) });
   await readSideOn(one.database).given(
@@ -131,31 +135,28 @@ test('a shared cache that fails fails no read, and is left alone for a second', 
     asked += 1;
     throw new Error('gone');
   });
-  const second = createSecondLevel(failing, () => ({}), ports);
-  const cache = createResourceCache(1, second);
-  const read = (key: string) => cache.read(key, async () => sharedResource(1), true);
-  assert.equal((await read('a'))?.revision, 1);
-  for (const key of ['b', 'c']) assert.equal((await read(key))?.revision, 1);
+  const second = createSecondLevel(failing, ports);
+  const cache = createResourceCache(1, () => ({}), second);
+  const readThrough = (key: string) => cache.read(key, async () => read(1), true);
+  assert.equal((await readThrough('a'))?.revision, 1);
+  for (const key of ['b', 'c']) assert.equal((await readThrough(key))?.revision, 1);
   cache.put('a', sharedResource(2));
   assert.deepEqual([asked, second.figures.sharedFailures], [1, 1]);
   ports.move(1_000);
-  assert.equal((await read('d'))?.revision, 1);
+  assert.equal((await readThrough('d'))?.revision, 1);
   assert.equal(asked, 2);
 });
 
 test('a shared cache that does not answer keeps a read no longer than its time-out', async () => {
   const ports = standingClock();
   const silent = behaving(() => new Promise(() => {}));
-  const cache = createResourceCache(
-    1,
-    createSecondLevel(silent, () => ({}), ports),
-  );
+  const cache = createResourceCache(1, () => ({}), createSecondLevel(silent, ports));
   let loaded = false;
   const reading = cache.read(
     'a',
     async () => {
       loaded = true;
-      return sharedResource(1);
+      return read(1);
     },
     true,
   );
@@ -176,7 +177,7 @@ test('a shared cache that takes no writes holds up none, and keeps no memory', a
       return new Promise((resolve) => (answer = resolve));
     },
   };
-  const second = createSecondLevel(slow, () => ({}), ports);
+  const second = createSecondLevel(slow, ports);
   for (let n = 0; n < 20_000; n += 1) second.put(`k${n}`, sharedResource(1), {});
   await turn();
   answer();
@@ -199,13 +200,10 @@ test('readers that miss together ask a shared cache once, and read once', async 
       return new Map();
     },
   };
-  const cache = createResourceCache(
-    1,
-    createSecondLevel(empty, () => ({})),
-  );
+  const cache = createResourceCache(1, () => ({}), createSecondLevel(empty));
   const load = async () => {
     loads += 1;
-    return sharedResource(1);
+    return read(1);
   };
   await Promise.all(Array.from({ length: 10 }, async () => cache.read('a', load, true)));
   assert.deepEqual([asked, loads], [1, 1]);

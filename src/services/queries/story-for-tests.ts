@@ -168,6 +168,7 @@ type ReadSideOptions = {
   readonly shared?: SharedCache;
   /** What it says that it has applied. */
   positions?(): Positions;
+  caughtUp?(positions: Positions): Promise<boolean>;
 };
 
 export async function readSideForTests(t: TestContext, options: ReadSideOptions = {}): Promise<ReadSide> {
@@ -181,11 +182,11 @@ export async function readSideForTests(t: TestContext, options: ReadSideOptions 
 /** One more read side on the same rows: it knows nothing of what the others remember. */
 export function readSideOn(
   database: Database,
-  { cacheMb = 8, reads = database, shared, positions = () => ({}) }: ReadSideOptions = {},
+  { cacheMb = 8, reads = database, shared, positions = () => ({}), caughtUp = async () => true }: ReadSideOptions = {},
 ): ReadSide {
   const models = createReadModels({ database: reads, cacheMb, ...(shared === undefined ? {} : { shared }) });
   const apply = applying(postgresReadStore(database), models);
-  const routes = models.routes({ caughtUp: async () => true, positions, parked: () => [] });
+  const routes = models.routes({ caughtUp, positions, parked: () => [] });
 
   const ask: ReadSide['ask'] = async (url, request = {}) => {
     const { params = {}, query = {}, caller = { role: 'operator' }, ...more } = request;

@@ -1,0 +1,35 @@
+/** How far this process has applied what happened, and what it reads of what other processes have applied. */
+import { isReached, type Positions } from '#cqrs/consistency-token.ts';
+import { type ShownRow, shownPositions } from '#cqrs/shown-positions.ts';
+
+export type Applied = {
+  /** What this process has applied. */
+  positions(): Positions;
+  /** What rows show that were read with `shownColumn`. */
+  positionsIn(rows: readonly ShownRow[]): Positions;
+  /** The same, for an answer that is made of them. */
+  shownBy(rows: readonly ShownRow[]): { readonly shows?: Positions };
+  /** Resolves once this process has applied what such rows show, or has waited in vain: what it then answers from memory is not older. */
+  include(rows: readonly ShownRow[]): Promise<void>;
+};
+
+/** Between a commit and its answer lie milliseconds. */
+const includeWaitMs = 1_000;
+
+/** `side` is that of this process; it is asked for when it is known. */
+export function appliedHere(
+  projections: () => readonly { readonly name: string }[],
+  side: () => { positions(): Positions; caughtUp(positions: Positions, waitMs: number): Promise<boolean> },
+): Applied {
+  const positionsIn = shownPositions(projections);
+  const positions = (): Positions => side().positions();
+  return {
+    positions,
+    positionsIn,
+    shownBy: (rows) => (rows.length === 0 ? {} : { shows: positionsIn(rows) }),
+    async include(rows) {
+      const shown = positionsIn(rows);
+      if (!isReached(shown, positions())) await side().caughtUp(shown, includeWaitMs);
+    },
+  };
+}
