@@ -77,7 +77,8 @@ async function assertBounded(query: object, sent: readonly Sent[]): Promise<void
         loops *
         (step['Actual Rows'] + (step['Rows Removed by Filter'] ?? 0) + (step['Rows Removed by Index Recheck'] ?? 0));
       const said = `${name}: ${step['Node Type']} of ${rows} rows for ${JSON.stringify(query)}`;
-      assert.notEqual(step['Node Type'], 'Seq Scan', said);
+      // It has a row for each projection and log, however many orders there are.
+      if (step['Relation Name'] !== 'checkpoints') assert.notEqual(step['Node Type'], 'Seq Scan', said);
       assert.ok(rows <= rowsMax[kind], said);
     }
   }
