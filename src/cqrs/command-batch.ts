@@ -31,13 +31,15 @@ export type Queued = {
   attempts: number;
 };
 
+type Write = Stored & { readonly dueAt: string | null; readonly isOver: boolean };
+
 /** A command that has been decided on top of the ones before it. */
 export type Decided = {
   readonly queued: Queued;
   readonly result: unknown;
   readonly reads: readonly StreamId[];
   readonly events: readonly NewEvent[];
-  readonly writes: ReadonlyMap<StreamId, Stored & { readonly dueAt: string | null }>;
+  readonly writes: ReadonlyMap<StreamId, Write>;
   /** Undefined: the key is checked, and not taken. */
   readonly kept: unknown;
   readonly at: string;
@@ -57,7 +59,7 @@ export function decide(
   const { work } = queued;
   const reads = new Set(work.reads.map((ref) => streamId(ref.type.name, ref.id)));
   const events: NewEvent[] = [];
-  const writes = new Map<StreamId, Stored & { dueAt: string | null }>();
+  const writes = new Map<StreamId, Write>();
   let origin = work.origin;
 
   const isThere = (stream: StreamId): boolean => view.has(stream) || recall(view, stream);
@@ -81,7 +83,7 @@ export function decide(
     const version = entry.version + 1;
     const state: unknown = type.evolve(entry.state, event, id);
     view.set(stream, { version, state, base: entry.base });
-    writes.set(stream, { version, state, dueAt: type.dueAt?.(state) ?? null });
+    writes.set(stream, { version, state, dueAt: type.dueAt?.(state) ?? null, isOver: type.isOver?.(state) ?? false });
     return version;
   };
 
@@ -106,7 +108,7 @@ export function decide(
 /** One batch of all commands' effects: each stream checked once, at the version the database should have, and written once. */
 export function batchOf(decided: readonly Decided[], view: View): AppendBatch {
   const checks = new Map<StreamId, number>();
-  const writes = new Map<StreamId, Stored & { dueAt: string | null }>();
+  const writes = new Map<StreamId, Write>();
   const events: NewEvent[] = [];
   const keys: AppendBatch['keys'][number][] = [];
   const checkpoints: CheckpointMove[] = [];
@@ -121,7 +123,7 @@ export function batchOf(decided: readonly Decided[], view: View): AppendBatch {
   return {
     checks: [...checks].map(([stream, version]) => ({ stream, version })),
     events,
-    writes: [...writes].map(([stream, write]) => ({ stream, ...write })),
+    writes: [...writes].map(([stream, { version, state, dueAt }]) => ({ stream, version, state, dueAt })),
     keys,
     checkpoints,
   };

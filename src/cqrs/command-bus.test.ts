@@ -270,6 +270,27 @@ test('what the bus has written it remembers, as far as its memory reaches', asyn
   assert.deepEqual(asked.loaded, [['account-a'], ['account-b'], ['account-a']]);
 });
 
+test('a stream that is over makes room in memory, and may still be decided on', async () => {
+  const { log, asked } = watchedLog();
+  const bus = busOf(log);
+  const type: StreamType<Account> = { ...account, isOver: ({ entries }) => entries === 2 };
+  const addTo = (id: string): Work<number> => ({
+    ...add(id, 1),
+    reads: [{ type, id, likelyNew: true }],
+    run(scope) {
+      scope.record(type, id, moved({ [id]: 1 }));
+      return scope.state(type, id).balance;
+    },
+  });
+  await bus.execute(addTo('a'));
+  await bus.execute(addTo('a'));
+  assert.deepEqual(asked.loaded, [], 'as long as it is not over it is remembered');
+  const named = { ...addTo('a'), reads: [{ type, id: 'a' }] };
+  assert.equal((await bus.execute(named)).result, 3);
+  assert.equal((await bus.execute(named)).result, 4);
+  assert.deepEqual(asked.loaded, [['account-a']]);
+});
+
 test('a stream that is most likely new is not asked for', async () => {
   const { log, asked } = watchedLog();
   await busOf(log).execute(add('a', 1, { reads: [ref('a', true)] }));

@@ -22,6 +22,8 @@ export type StreamType<State = unknown> = {
   evolve(state: State, event: DomainEvent, id: string): State;
   /** RFC 3339, or null: nothing to wait for. */
   dueAt?(state: State): string | null;
+  /** Whether nothing more is expected of it: then it makes room in memory for those of which something is. Default: never. */
+  isOver?(state: State): boolean;
 };
 
 /** A stream of whatever state. */
@@ -118,6 +120,7 @@ const batchReadsMax = 20_000;
  * - two buses on one log lose no effect on a stream that both keep writing
  * - after three conflicts a command is decided alone, and gets through
  * - a stream that was not named and is in memory costs no second run
+ * - a stream that is over makes room in memory, and may still be decided on
  * - after an append whose answer was lost, commands are decided on what the log holds
  * - a full queue refuses at once, and takes commands again when it has room
  * - the bus tells how long the command has been waiting that was given first
@@ -261,8 +264,8 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
     let next = 0;
     counts.works += decided.length;
     for (const { queued, result: answer, events, writes } of decided) {
-      for (const [stream, { version, state }] of writes) {
-        if (forgotten.has(stream)) cache.delete(stream);
+      for (const [stream, { version, state, isOver }] of writes) {
+        if (isOver || forgotten.has(stream)) cache.delete(stream);
         else cache.set(stream, { version, state });
       }
       const own = result.appended.slice(next, next + events.length);

@@ -20,6 +20,8 @@ export const reservationStream: StreamType<Reservation> = {
   initial: { status: 'none' },
   evolve: (state, event) => evolveReservation(state, event as never),
   dueAt: reservationDueAt,
+  // One that is rejected hears that its order has failed.
+  isOver: ({ status }) => status === 'shipped' || status === 'released',
 };
 
 /** The stock streams of some pieces. */

@@ -21,4 +21,6 @@ export const orderStream: StreamType<Order> = {
   initial: order.initial,
   evolve: (state, event) => order.evolve(state, event as never),
   dueAt: orderDueAt,
+  // Of one that has ended otherwise, inventory or payments may not have heard yet.
+  isOver: ({ status }) => status === 'completed',
 };

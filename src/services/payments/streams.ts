@@ -7,4 +7,6 @@ export const paymentStream: StreamType<Payment> = {
   initial: payment.initial,
   evolve: (state, event) => payment.evolve(state, event as never),
   dueAt: paymentDueAt,
+  // One that is declined hears that its order has failed.
+  isOver: ({ status }) => status === 'captured' || status === 'refunded',
 };
