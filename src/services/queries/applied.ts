@@ -1,4 +1,4 @@
-/** How far this process has applied what happened, and what it reads of what other processes have applied. */
+/** How far this process has applied what happened, and what it reads of what has been committed beyond that, here or elsewhere. */
 import { isReached, type Positions } from '#cqrs/consistency-token.ts';
 import { type ShownRow, shownPositions } from '#cqrs/shown-positions.ts';
 
@@ -9,12 +9,12 @@ export type Applied = {
   positionsIn(rows: readonly ShownRow[]): Positions;
   /** The same, for an answer that is made of them. */
   shownBy(rows: readonly ShownRow[]): { readonly shows?: Positions };
-  /** Resolves once this process has applied what such rows show, or has waited in vain: what it then answers from memory is not older. */
-  include(rows: readonly ShownRow[]): Promise<void>;
+  /** Resolves to whether this process has applied `shown`, which is committed: it waits for that. */
+  includes(shown: Positions): Promise<boolean>;
 };
 
-/** Between a commit and its answer lie milliseconds. */
-const includeWaitMs = 1_000;
+/** Between a commit and its answer lie milliseconds, and turns of a busy event loop. */
+const includesWaitMs = 1_000;
 
 /** `side` is that of this process; it is asked for when it is known. */
 export function appliedHere(
@@ -27,9 +27,6 @@ export function appliedHere(
     positions,
     positionsIn,
     shownBy: (rows) => (rows.length === 0 ? {} : { shows: positionsIn(rows) }),
-    async include(rows) {
-      const shown = positionsIn(rows);
-      if (!isReached(shown, positions())) await side().caughtUp(shown, includeWaitMs);
-    },
+    includes: async (shown) => isReached(shown, positions()) || side().caughtUp(shown, includesWaitMs),
   };
 }

@@ -62,7 +62,10 @@ export function ordersReadModel(
       (orderId) => (status === undefined ? cache.peek(cacheKey(orderId))?.bytes : undefined),
       async (missing) => {
         const rows = await readRows(database, missing);
-        await applied.include(rows);
+        const isAhead = ({ order_id, version }: OrderRow): boolean =>
+          cache.isBehind(cacheKey(order_id), { revision: version });
+        // What is answered next is not older than what the list shows.
+        if (rows.some(isAhead)) await applied.includes(applied.positionsIn(rows));
         return (
           rows
             // What has changed since it was found is not in that status any more.

@@ -270,7 +270,10 @@ async function listProducts(
         (sku) => (inStock === null ? cache.peek(cacheKey(sku))?.bytes : undefined),
         async (missing) => {
           const rows = await readProducts(database, missing);
-          await applied.include(rows);
+          const isAhead = ({ sku, version, stock_version }: ViewRow): boolean =>
+            cache.isBehind(cacheKey(sku), { revision: version, revisionBeside: stock_version });
+          // What is answered next is not older than what the list shows.
+          if (rows.some(isAhead)) await applied.includes(applied.positionsIn(rows));
           return (
             rows
               // What has changed since it was found is not what is asked for any more.

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import type { Positions } from '#cqrs/consistency-token.ts';
 import { AppliedResource, createResourceCache, type ReadResource, type Resource } from './resource-cache.ts';
 
@@ -14,7 +15,7 @@ const read = (revision: number, size = 10, shows: Positions = {}): ReadResource 
   resource: resource(revision, size),
   shows,
 });
-const nothing = (): Positions => ({});
+const nothing = { positions: (): Positions => ({}), includes: async () => true };
 
 const tooLargeToKeep = 2_000_000;
 
@@ -132,24 +133,53 @@ test('what is applied is made into bytes when it is read, once', () => {
   assert.equal(made, 1);
 });
 
-test('what shows more than this process has applied says so, and is not kept', async () => {
-  let applied: Positions = { 'a.0': 3, 'b.0': 5 };
-  const cache = createResourceCache(1, () => applied);
-  const load = async () => read(2, 10, { 'a.0': 4, 'b.0': 2 });
-  const first = await cache.read('a', load);
-  assert.deepEqual(first, { ...resource(2), shows: { 'a.0': 4, 'b.0': 5 } });
-  assert.equal(cache.peek('a'), undefined);
-  applied = { 'a.0': 4, 'b.0': 5 };
-  assert.deepEqual(await cache.read('a', load), resource(2));
-  assert.deepEqual(cache.peek('a'), resource(2));
+/** A process whose positions the test moves; whoever waits for them is told. */
+function processAt(first: Positions) {
+  let positions = first;
+  const waiting: { shown: Positions; resolve: (isIncluded: boolean) => void }[] = [];
+  return {
+    positions: () => positions,
+    includes: (shown: Positions) => new Promise<boolean>((resolve) => waiting.push({ shown, resolve })),
+    waiting,
+    async comesTo(next: Positions, isIncluded = true): Promise<void> {
+      positions = next;
+      for (const { resolve } of waiting.splice(0)) resolve(isIncluded);
+      await turn();
+    },
+  };
+}
+
+test('what shows more than this process has applied says so, and is kept once it has', async () => {
+  const applied = processAt({ 'a.0': 3, 'b.0': 5 });
+  const cache = createResourceCache(1, applied);
+  let loads = 0;
+  const load = async () => ((loads += 1), read(2, 10, { 'a.0': 4, 'b.0': 2 }));
+  for (let n = 0; n < 2; n += 1)
+    assert.deepEqual(await cache.read('a', load), { ...resource(2), shows: { 'a.0': 4, 'b.0': 5 } });
+  assert.deepEqual([cache.peek('a'), loads, applied.waiting[0]?.shown], [undefined, 1, { 'a.0': 4, 'b.0': 2 }]);
+  await applied.comesTo({ 'a.0': 4, 'b.0': 5 });
+  assert.deepEqual(cache.read('a', load), resource(2));
+  assert.equal(loads, 1);
+});
+
+test('what this process does not come to, or changes meanwhile, is not kept', async () => {
+  for (const change of ['put', 'nothing'] as const) {
+    const applied = processAt({ 'a.0': 3 });
+    const cache = createResourceCache(1, applied);
+    await cache.read('a', async () => read(2, 10, { 'a.0': 4 }));
+    if (change === 'put') cache.put('a', resource(3, tooLargeToKeep));
+    await applied.comesTo({ 'a.0': 3 }, change === 'put');
+    assert.equal(cache.peek('a'), undefined, change);
+    assert.equal((await cache.read('a', async () => read(4)))?.revision, 4, change);
+  }
 });
 
 test('what is applied while a row is read is not taken back by what the answer shows', async () => {
-  let applied: Positions = { 'a.0': 3 };
-  const cache = createResourceCache(1, () => applied);
+  const applied = processAt({ 'a.0': 3 });
+  const cache = createResourceCache(1, applied);
   const slow = slowRead();
   const early = cache.read('a', slow.load);
-  applied = { 'a.0': 9 };
+  await applied.comesTo({ 'a.0': 9 });
   const late = cache.read('a', slow.load);
   slow.resolve(read(2, 10, { 'a.0': 4 }));
   assert.deepEqual(await early, { ...resource(2), shows: { 'a.0': 4 } });

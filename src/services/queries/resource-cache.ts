@@ -1,10 +1,11 @@
 /**
  * The answers of single resources as bytes, ready to send: bounded by bytes, filled by what is
  * applied, and by reads that miss. Three rules keep it true to the rows: older never overwrites newer,
- * a read that was under way while its resource changed is not kept, and neither is one that shows what this
- * process has not applied yet. A second level may stand behind it; what comes from there is passed on, and never kept here.
+ * a read that was under way while its resource changed is not kept, and one that shows what this process has not
+ * applied yet is not kept before it has. A second level may stand behind it; what comes from there is passed on, and never kept here.
  */
 import { LRUCache } from 'lru-cache';
+import type { Applied } from './applied.ts';
 import { isReached, mergePositions, type Positions } from '#cqrs/consistency-token.ts';
 import type { SecondLevel } from './second-level.ts';
 import type { SharedResource } from './shared-cache.ts';
@@ -80,11 +81,12 @@ export type ResourceCache = ReturnType<typeof createResourceCache>;
 /** What an entry weighs besides its bytes: key, entity tag, bookkeeping. Measured at some 400 bytes. */
 const entryBytes = 400;
 
-/**
- * A cache of `cacheMb` MiB; 0: nothing is kept, reads of one resource at a time still share one answer. `applied` tells what
- * this process has applied.
- */
-export function createResourceCache(cacheMb: number, applied: () => Positions, second: SecondLevel | null = null) {
+/** A cache of `cacheMb` MiB; 0: nothing is kept, reads of one resource at a time still share one answer. */
+export function createResourceCache(
+  cacheMb: number,
+  applied: Pick<Applied, 'positions' | 'includes'>,
+  second: SecondLevel | null = null,
+) {
   const bytesMax = Math.floor(cacheMb * 1_048_576);
   // A limit of 0 would mean none.
   const kept = new LRUCache<string, Resource>({
@@ -110,24 +112,29 @@ export function createResourceCache(cacheMb: number, applied: () => Positions, s
   function fill(key: string, load: Load): Promise<ReadResource | undefined> {
     const shared = underWay.get(key);
     if (shared) return shared;
-    const loading: Promise<ReadResource | undefined> = load()
-      .then((read) => {
-        if (read && underWay.get(key) === loading) {
-          if (isReached(read.shows, applied())) putNewer(key, read.resource);
-          second?.put(key, read.resource, read.shows);
-        }
-        return read;
-      })
-      .finally(() => {
-        if (underWay.get(key) === loading) underWay.delete(key);
-      });
+    const loading = load();
     underWay.set(key, loading);
+    keep(key, loading).catch(() => {
+      // Whoever has asked is told.
+      if (underWay.get(key) === loading) underWay.delete(key);
+    });
     return loading;
+  }
+
+  /** Whoever asks before the resource is kept shares the answer, too. */
+  async function keep(key: string, loading: Promise<ReadResource | undefined>): Promise<void> {
+    const read = await loading;
+    if (read && underWay.get(key) === loading) second?.put(key, read.resource, read.shows);
+    const isSafe =
+      read !== undefined && (isReached(read.shows, applied.positions()) || (await applied.includes(read.shows)));
+    if (underWay.get(key) !== loading) return;
+    underWay.delete(key);
+    if (isSafe) putNewer(key, read.resource);
   }
 
   /** Another process may have applied more than this one: then the answer says what it shows. */
   async function fromRow(key: string, load: Load): Promise<Resource | SharedResource | undefined> {
-    const before = applied();
+    const before = applied.positions();
     const read = await fill(key, load);
     if (!read || isReached(read.shows, before)) return read?.resource;
     return showing(read.resource, mergePositions(before, read.shows));
@@ -162,7 +169,7 @@ export function createResourceCache(cacheMb: number, applied: () => Positions, s
       return ask(key).then((shared) => {
         if (shared) return shared;
         const now = kept.get(key);
-        return now ? showing(now, applied()) : fromRow(key, load);
+        return now ? showing(now, applied.positions()) : fromRow(key, load);
       });
     },
 
@@ -175,11 +182,17 @@ export function createResourceCache(cacheMb: number, applied: () => Positions, s
 
     peek: (key: string): Resource | undefined => kept.peek(key),
 
+    /** Whether an answer from memory would be older than `resource`. */
+    isBehind(key: string, resource: Revisions): boolean {
+      const present = kept.peek(key);
+      return present !== undefined && !includes(present, resource);
+    },
+
     /** After commit: the resource is now this. For those whose changes are applied one after the other. */
     put(key: string, resource: Resource): void {
       underWay.delete(key);
       putNewer(key, resource);
-      second?.put(key, resource, applied());
+      second?.put(key, resource, applied.positions());
     },
 
     /**
@@ -194,7 +207,7 @@ export function createResourceCache(cacheMb: number, applied: () => Positions, s
         second?.invalidate(key);
       } else {
         putNewer(key, resource);
-        second?.put(key, resource, applied());
+        second?.put(key, resource, applied.positions());
       }
     },
 
@@ -245,8 +258,10 @@ export const showing = (
   shows,
 });
 
+type Revisions = Pick<Resource, 'revision' | 'revisionBeside'>;
+
 /** Whether `one` has seen all that `other` has. */
-export const includes = (one: Resource, other: Resource): boolean =>
+export const includes = (one: Revisions, other: Revisions): boolean =>
   one.revision >= other.revision && (one.revisionBeside ?? 0) >= (other.revisionBeside ?? 0);
 
 export const sizeOf = (resource: Resource): number => (resource.bytesMax ?? resource.bytes.length) + entryBytes;

@@ -69,11 +69,7 @@ export function createReadModels({
     () => projections,
     () => side,
   );
-  const cache = createResourceCache(
-    cacheMb,
-    applied.positions,
-    shared === null ? null : createSecondLevel(shared, ports),
-  );
+  const cache = createResourceCache(cacheMb, applied, shared === null ? null : createSecondLevel(shared, ports));
   const single = overOneConnection(database);
   const frequencies = wordFrequencies(database, ports);
   const customers = customersReadModel(database, single, cache, applied);

@@ -20,6 +20,8 @@ import {
 
 sharedCacheContract('in this process', async (ports) => memorySharedCache(1, { ...systemPorts, ...ports }));
 
+const nothing = { positions: () => ({}), includes: async () => true };
+
 /** What a row comes to that shows nothing in particular. */
 const read = (revision: number): ReadResource => ({ resource: sharedResource(revision), shows: {} });
 
@@ -136,7 +138,7 @@ test('a shared cache that fails fails no read, and is left alone for a second', 
     throw new Error('gone');
   });
   const second = createSecondLevel(failing, ports);
-  const cache = createResourceCache(1, () => ({}), second);
+  const cache = createResourceCache(1, nothing, second);
   const readThrough = (key: string) => cache.read(key, async () => read(1), true);
   assert.equal((await readThrough('a'))?.revision, 1);
   for (const key of ['b', 'c']) assert.equal((await readThrough(key))?.revision, 1);
@@ -150,7 +152,7 @@ test('a shared cache that fails fails no read, and is left alone for a second', 
 test('a shared cache that does not answer keeps a read no longer than its time-out', async () => {
   const ports = standingClock();
   const silent = behaving(() => new Promise(() => {}));
-  const cache = createResourceCache(1, () => ({}), createSecondLevel(silent, ports));
+  const cache = createResourceCache(1, nothing, createSecondLevel(silent, ports));
   let loaded = false;
   const reading = cache.read(
     'a',
@@ -200,7 +202,7 @@ test('readers that miss together ask a shared cache once, and read once', async 
       return new Map();
     },
   };
-  const cache = createResourceCache(1, () => ({}), createSecondLevel(empty));
+  const cache = createResourceCache(1, nothing, createSecondLevel(empty));
   const load = async () => {
     loads += 1;
     return read(1);
