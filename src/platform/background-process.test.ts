@@ -11,15 +11,17 @@ import { startOf } from './other-process.ts';
 const here = JSON.stringify(import.meta.resolve('./background-process.ts'));
 
 type Told = { readonly add: readonly number[] } | { readonly die: true };
-type Heard = { readonly pid: number; readonly priority: number } | { readonly sum: number };
+type Heard = { readonly pid: number; readonly priority: number; readonly session: string } | { readonly sum: number };
 
 /** Adds what it is told, and says first who it is. It has work to do for ever. */
 const adding = `
+  import { existsSync, readFileSync } from 'node:fs';
   import { getPriority } from 'node:os';
   import { workForParent } from ${here};
   setInterval(() => {}, 1_000);
   workForParent((tell) => {
-    tell({ pid: process.pid, priority: getPriority() });
+    const weights = '/proc/self/autogroup';
+    tell({ pid: process.pid, priority: getPriority(), session: existsSync(weights) ? readFileSync(weights, 'utf8') : '' });
     return (told) => {
       if ('die' in told) process.exit(3);
       tell({ sum: told.add.reduce((sum, one) => sum + one, 0) });
@@ -36,7 +38,7 @@ function scriptOf(t: TestContext, text: string): string {
 
 /** `whenHeard` is asked for the result; `pid` of the process as soon as it has said so. */
 function openWork(t: TestContext, more: Partial<BackgroundWork<Told, Heard, number>> = {}) {
-  const about = { pid: 0, priority: 0 };
+  const about = { pid: 0, priority: 0, session: '' };
   const work: BackgroundWork<Told, Heard, number> = {
     name: 'the sum',
     script: scriptOf(t, adding),
@@ -64,6 +66,8 @@ test('the process lets all others go first', async (t) => {
   const { about, done } = openWork(t);
   await done;
   assert.equal(about.priority, constants.priority.PRIORITY_LOW);
+  // Where sessions are weighed against each other.
+  assert.match(about.session.trim(), /^$|nice 19$/);
 });
 
 test('the process runs with the options of Node that are asked for', async (t) => {

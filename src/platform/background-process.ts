@@ -1,7 +1,7 @@
 /** One piece of work in a process of its own that lets all others go first, and lives no longer than the work. */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { stepBack } from './background.ts';
+import { stepBackSession } from './background.ts';
 import { dieWithParent } from './supervised-process.ts';
 
 /** `Told` is what the process is told, `Heard` what it says, `Result` what comes of it. */
@@ -50,7 +50,7 @@ export async function inBackgroundProcess<Told extends object, Heard extends obj
   const end = (): void => reject(new Error(`${name} was stopped`));
   signal.addEventListener('abort', end, { once: true });
   try {
-    if (child.pid !== undefined) stepBack(child.pid);
+    if (child.pid !== undefined) stepBackSession(child.pid);
     work.begun(tell);
     return await promise;
   } finally {

@@ -24,6 +24,12 @@ export async function stepBackServer(pid: number): Promise<void> {
   if ((await commandLineOf(pid)).startsWith('postgres: ')) stepBack(pid);
 }
 
+/** The same for a process that leads a session of its own: `nice` counts only within one. */
+export function stepBackSession(pid: number): void {
+  stepBack(pid);
+  weighSession(pid, constants.priority.PRIORITY_LOW);
+}
+
 /** Of -20 to 19; 10 has a tenth of the weight of 0. */
 const weightOfServers = 10;
 
@@ -65,6 +71,10 @@ function helpers(): number[] {
 /** The same for a server of its own session, whose leader `pid` is; and who asks it goes first where there are too few processors. */
 export function giveWay(pid: number): void {
   takeTurns(pid);
-  // Linux weighs sessions against each other before processes: their niceness counts only within one.
-  writeFile(`/proc/${pid}/autogroup`, String(weightOfServers)).catch(() => {});
+  weighSession(pid, weightOfServers);
+}
+
+/** Linux weighs sessions against each other before processes: their niceness counts only within one. */
+function weighSession(leader: number, weight: number): void {
+  writeFile(`/proc/${leader}/autogroup`, String(weight)).catch(() => {});
 }
