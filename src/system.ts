@@ -37,6 +37,7 @@ import {
   createReadModels,
   queriesSchema,
   type ReadModels,
+  readsByKeyOptions,
   readsOptions,
   type ReadSide,
 } from '#services/queries/service.ts';
@@ -87,6 +88,8 @@ const connectionsMax = 8;
 const quietConnectionsMax = 4;
 /** Each gives one answer per turn of the event loop, however quick PostgreSQL is. */
 const readConnectionsMax = 28;
+/** One for single rows, which all go over it; the others for those that lists show. */
+const readByKeyConnectionsMax = 8;
 /** Fewer than there are connections: whoever reads one thing finds one free. */
 const searchesAtOnceMax = 24;
 const searchesWaitingMax = 1_000;
@@ -147,7 +150,7 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
 
     const freshness = createFreshness(systemPorts);
     const readModels = services.includes('queries')
-      ? createReadModels({ database: openReads(options, stops), cacheMb: settings.cacheMb })
+      ? createReadModels({ ...openReads(options, stops), cacheMb: settings.cacheMb })
       : null;
     const readSide =
       readModels === null
@@ -266,15 +269,17 @@ async function openDatabases(
   return databases;
 }
 
-/** The read database once more, on connections made for answering: the projections have theirs. */
-function openReads(options: SystemOptions, stops: (() => Promise<unknown> | void)[]): Database {
-  const reads = openDatabase(options.databaseUrl('queries'), {
-    ...readsOptions,
-    applicationName: 'twofold reads',
-    poolMax: readConnectionsMax,
-  });
-  stops.push(() => reads.end());
-  return reads;
+/** The read database twice more, on connections made for answering: the projections have theirs. */
+function openReads(
+  options: SystemOptions,
+  stops: (() => Promise<unknown> | void)[],
+): Record<'database' | 'byKey', Database> {
+  const url = options.databaseUrl('queries');
+  const reads = { applicationName: 'twofold reads' };
+  const database = openDatabase(url, { ...readsOptions, ...reads, poolMax: readConnectionsMax });
+  const byKey = openDatabase(url, { ...readsByKeyOptions, ...reads, poolMax: readByKeyConnectionsMax });
+  stops.push(() => Promise.all([database.end(), byKey.end()]));
+  return { database, byKey };
 }
 
 /** One feed per source, shared by all who listen: from memory where the log is written here, else from its database. */

@@ -16,6 +16,9 @@ const listTimeoutMs = 3_000;
  */
 export const readsOptions = { statementTimeoutMs: listTimeoutMs, planForValues: true, plansByIndex: true } as const;
 
+/** The same for those that ask for rows by their keys: whatever the keys are, one plan serves. */
+export const readsByKeyOptions = { statementTimeoutMs: listTimeoutMs, plansByKey: true } as const;
+
 /** Where a page ended: the sort key of its last item, and the item's id, which settles ties. */
 export type PageEnd = { readonly key: string | number; readonly id: string };
 

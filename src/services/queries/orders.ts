@@ -36,7 +36,9 @@ export type FindOrder = (
 
 export function ordersReadModel(
   database: Database,
-  /** For what is read by its key. */
+  /** For rows that are read by their keys. */
+  byKey: Sql,
+  /** The same, one row at a time. */
   single: Sql,
   cache: ResourceCache,
   applied: Applied,
@@ -61,7 +63,7 @@ export function ordersReadModel(
       orderIds,
       (orderId) => (status === undefined ? cache.peek(cacheKey(orderId))?.bytes : undefined),
       async (missing) => {
-        const rows = await readRows(database, missing);
+        const rows = await readRows(byKey, missing);
         const isAhead = ({ order_id, version }: OrderRow): boolean =>
           cache.isBehind(cacheKey(order_id), { revision: version });
         // What is answered next is not older than what the list shows.

@@ -27,9 +27,11 @@ import type { WordFrequencies } from './word-frequencies.ts';
 /** Names are sorted by this much of them, so that a cursor stays below its 1,024 characters. */
 const nameKeyLengthMax = 100;
 
-/** `single`: for what is read by its key. */
 export function productsReadModel(
   database: Database,
+  /** For rows that are read by their keys. */
+  byKey: Sql,
+  /** The same, one row at a time. */
   single: Sql,
   cache: ResourceCache,
   applied: Applied,
@@ -77,7 +79,7 @@ export function productsReadModel(
         shows: () => ({ types: ['product', 'stock', 'reservation'] }),
         answers: { 200: ProductList },
         read: ({ query }: QueryRequest<object, ProductListQuery>) =>
-          listProducts(database, frequencies, cache, applied, query),
+          listProducts(database, byKey, frequencies, cache, applied, query),
       },
     ],
   };
@@ -247,6 +249,7 @@ const orderings = {
 
 async function listProducts(
   database: Database,
+  byKey: Sql,
   frequencies: WordFrequencies,
   cache: ResourceCache,
   applied: Applied,
@@ -269,7 +272,7 @@ async function listProducts(
         skus,
         (sku) => (inStock === null ? cache.peek(cacheKey(sku))?.bytes : undefined),
         async (missing) => {
-          const rows = await readProducts(database, missing);
+          const rows = await readProducts(byKey, missing);
           const isAhead = ({ sku, version, stock_version }: ViewRow): boolean =>
             cache.isBehind(cacheKey(sku), { revision: version, revisionBeside: stock_version });
           // What is answered next is not older than what the list shows.

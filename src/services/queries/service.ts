@@ -46,20 +46,23 @@ export type ReadModels = {
   forgetAnswers(): void;
 };
 
-export { readsOptions } from './listing.ts';
+export { readsByKeyOptions, readsOptions } from './listing.ts';
 export { rebuildInProcess } from './rebuild-process.ts';
 
 /**
- * `database` answers queries, opened with `readsOptions`; `cacheMb` MiB of answers are kept in memory, 0: none.
+ * `database` answers queries, opened with `readsOptions`, and `byKey` those for rows by their keys, with `readsByKeyOptions`;
+ * `cacheMb` MiB of answers are kept in memory, 0: none.
  * `shared` stands behind them, for several processes; by default nothing does.
  */
 export function createReadModels({
   database,
+  byKey = database,
   cacheMb,
   shared = null,
   ports = systemPorts,
 }: {
   readonly database: Database;
+  readonly byKey?: Database;
   readonly cacheMb: number;
   readonly shared?: SharedCache | null;
   readonly ports?: Ports;
@@ -70,14 +73,14 @@ export function createReadModels({
     () => side,
   );
   const cache = createResourceCache(cacheMb, applied, shared === null ? null : createSecondLevel(shared, ports));
-  const single = overOneConnection(database);
+  const single = overOneConnection(byKey);
   const frequencies = wordFrequencies(database, ports);
   const customers = customersReadModel(database, single, cache, applied);
-  const orders = ordersReadModel(database, single, cache, applied, frequencies, customers.isCustomer);
+  const orders = ordersReadModel(database, byKey, single, cache, applied, frequencies, customers.isCustomer);
   const models = [
     orders,
     customers,
-    productsReadModel(database, single, cache, applied, frequencies),
+    productsReadModel(database, byKey, single, cache, applied, frequencies),
     paymentsReadModel(database, applied, orders.find),
     historyReadModel(database, applied, orders.find),
     salesReadModel(database, applied),
