@@ -12,7 +12,7 @@ const isServer = ['up', 'serve'].includes(process.argv[2]);
 
 // What a thousand requests a second leave behind is dead before a young generation of this size is full: in the usual one
 // it grows old, and has to be sought among all that lives. It cannot be told to a process that runs.
-const serverOptions = ['--max-semi-space-size=32'];
+const serverOptions = ['--max-semi-space-size=64'];
 
 if (Number.parseInt(process.versions.node, 10) < 24) handOver(findNode());
 else if (isServer && process.platform !== 'win32') becomeServer();
