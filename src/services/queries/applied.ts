@@ -7,7 +7,7 @@ export type Applied = {
   positions(): Positions;
   /** What rows show that were read with `shownColumn`. */
   positionsIn(rows: readonly ShownRow[]): Positions;
-  /** The same, for an answer that is made of them. */
+  /** The same, for an answer that is made of them; nothing where none of them tells: it may lie beyond the statement's limit. */
   shownBy(rows: readonly ShownRow[]): { readonly shows?: Positions };
   /** Resolves to whether this process has applied `shown`, which is committed: it waits for that. */
   includes(shown: Positions): Promise<boolean>;
@@ -26,7 +26,7 @@ export function appliedHere(
   return {
     positions,
     positionsIn,
-    shownBy: (rows) => (rows.length === 0 ? {} : { shows: positionsIn(rows) }),
+    shownBy: (rows) => (rows.every(({ shown }) => shown === null) ? {} : { shows: positionsIn(rows) }),
     includes: async (shown) => isReached(shown, positions()) || side().caughtUp(shown, includesWaitMs),
   };
 }

@@ -325,8 +325,8 @@ const resourceOf = (row: OrderRow): Resource =>
     owner: row.customer_id,
   });
 
-const shownColumns = `o.order_id, o.version, o.customer_id, o.status, o.failure, o.lines, o.total, o.currency,
+const viewColumns = `o.order_id, o.version, o.customer_id, o.status, o.failure, o.lines, o.total, o.currency,
   o.payment_status, o.payment_method, ${rfc3339('o.placed_at')} as placed_at, ${rfc3339('o.updated_at')} as updated_at, ${shownColumn}`;
 
 const readRows = (database: Sql, orderIds: readonly string[]): Promise<(OrderRow & ShownRow)[]> =>
-  database.query('read orders', `select ${shownColumns} from orders o where order_id = any($1)`, [orderIds]);
+  database.query('read orders', `select ${viewColumns} from orders o where order_id = any($1)`, [orderIds]);
