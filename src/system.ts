@@ -35,10 +35,10 @@ import { createProviderClient } from '#services/payments/provider-client.ts';
 import { paymentsSchema, startPayments } from '#services/payments/service.ts';
 import {
   createReadModels,
+  openReads,
   queriesSchema,
+  type ReadDatabases,
   type ReadModels,
-  readsByKeyOptions,
-  readsOptions,
   type ReadSide,
 } from '#services/queries/service.ts';
 import { seedDemoData } from './demo-data.ts';
@@ -86,10 +86,11 @@ const requestsUnderWayMax = 20_000;
 const connectionsMax = 8;
 /** That of the audit, and those that only the audit asks. */
 const quietConnectionsMax = 4;
-/** Each gives one answer per turn of the event loop, however quick PostgreSQL is. */
+/**
+ * For what is planned once (one of them takes all single rows), and as many for what is not. Each gives one answer per
+ * turn of the event loop, however quick PostgreSQL is.
+ */
 const readConnectionsMax = 28;
-/** One for single rows, which all go over it; the others for those that lists show. */
-const readByKeyConnectionsMax = 8;
 /** Fewer than there are connections: whoever reads one thing finds one free. */
 const searchesAtOnceMax = 24;
 const searchesWaitingMax = 1_000;
@@ -150,7 +151,7 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
 
     const freshness = createFreshness(systemPorts);
     const readModels = services.includes('queries')
-      ? createReadModels({ ...openReads(options, stops), cacheMb: settings.cacheMb })
+      ? createReadModels({ ...openReadsOf(options, stops), cacheMb: settings.cacheMb })
       : null;
     const readSide =
       readModels === null
@@ -269,17 +270,14 @@ async function openDatabases(
   return databases;
 }
 
-/** The read database twice more, on connections made for answering: the projections have theirs. */
-function openReads(
-  options: SystemOptions,
-  stops: (() => Promise<unknown> | void)[],
-): Record<'database' | 'byKey', Database> {
-  const url = options.databaseUrl('queries');
-  const reads = { applicationName: 'twofold reads' };
-  const database = openDatabase(url, { ...readsOptions, ...reads, poolMax: readConnectionsMax });
-  const byKey = openDatabase(url, { ...readsByKeyOptions, ...reads, poolMax: readByKeyConnectionsMax });
-  stops.push(() => Promise.all([database.end(), byKey.end()]));
-  return { database, byKey };
+/** The read database once more, on connections made for answering: the projections have theirs. */
+function openReadsOf(options: SystemOptions, stops: (() => Promise<unknown> | void)[]): ReadDatabases {
+  const reads = openReads(options.databaseUrl('queries'), {
+    applicationName: 'twofold reads',
+    connectionsMax: readConnectionsMax,
+  });
+  stops.push(() => reads.end());
+  return reads;
 }
 
 /** One feed per source, shared by all who listen: from memory where the log is written here, else from its database. */

@@ -1,11 +1,12 @@
 /** `npm run plans`: the lists at size; the plans of the very statements that they send, for any mix of filters, frequent and rare. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { escapeLiteral } from 'pg';
 import type { OrderListQuery, OrderView, ProductListQuery, ProductView } from '#contracts/http.ts';
 import type { QueryRoute } from '#contracts/routes.ts';
 import { checkpointSchemaFolder } from '#cqrs/postgres-log.ts';
-import { type Database, openDatabase } from '#platform/postgres.ts';
-import { createReadModels, queriesSchema, readsOptions } from '#services/queries/service.ts';
+import { arrayLiteral, type Database, openDatabase } from '#platform/postgres.ts';
+import { createReadModels, openReads, queriesSchema, type ReadDatabases } from '#services/queries/service.ts';
 import { testDatabaseUrl } from './database.ts';
 import { fillOrders, fillProducts, met, mixedLists, placedBefore } from './orders-at-size.ts';
 
@@ -26,25 +27,34 @@ type Plan = {
   readonly 'Rows Removed by Index Recheck'?: number;
   readonly Plans?: readonly Plan[];
 };
-type Sent = { readonly name: string; readonly text: string; readonly values: readonly unknown[] };
+type Sent = {
+  readonly of: Database;
+  readonly name: string;
+  readonly text: string;
+  readonly values: readonly unknown[];
+};
 
 type Page = { readonly items: readonly OrderView[]; readonly nextCursor: string | null };
 
-let reads: Database;
+let reads: ReadDatabases;
 let routes: readonly QueryRoute[];
 /** By the question that was asked last. */
 let lastSent: Sent[] = [];
 
 /** They remember how frequent words are, as they do in the service. */
 function openRoutes(): readonly QueryRoute[] {
-  const recorded: Database = {
-    ...reads,
+  const recorded = (of: Database): Database => ({
+    ...of,
     query(name, text, values = []) {
-      lastSent.push({ name, text, values });
-      return reads.query(name, text, values);
+      lastSent.push({ of, name, text, values });
+      return of.query(name, text, values);
     },
-  };
-  return createReadModels({ database: recorded, cacheMb: 0 }).routes({
+  });
+  return createReadModels({
+    database: recorded(reads.database),
+    plannedOnce: recorded(reads.plannedOnce),
+    cacheMb: 0,
+  }).routes({
     caughtUp: async () => true,
     positions: () => ({}),
     parked: () => [],
@@ -65,11 +75,11 @@ async function ask(
 }
 
 async function assertBounded(query: object, sent: readonly Sent[]): Promise<void> {
-  for (const { name, text, values } of sent) {
+  for (const { of, name, text, values } of sent) {
     const kind = name.split(' ')[0] as Kind | 'plan';
     assert.ok(name.length <= 63, `${name}: PostgreSQL would cut the name short`);
     if (kind === 'plan') continue;
-    const [row] = await reads.query<{ 'QUERY PLAN': string }>('', `explain (analyze, format json) ${text}`, values);
+    const [row] = await explained(of, text, values);
     const [{ Plan: root }] = JSON.parse(row!['QUERY PLAN']) as [{ Plan: Plan }];
     for (const step of stepsOf(root)) {
       const loops = step['Actual Loops'];
@@ -84,6 +94,27 @@ async function assertBounded(query: object, sent: readonly Sent[]): Promise<void
   }
 }
 
+/** As a statement that is prepared: explained by itself it would be planned for its values, whatever the connection says. */
+async function explained(of: Database, text: string, values: readonly unknown[]): Promise<{ 'QUERY PLAN': string }[]> {
+  const literals = values.map((value) =>
+    value === null
+      ? 'null'
+      : escapeLiteral(Array.isArray(value) ? arrayLiteral(value) : String(value as string | number)),
+  );
+  const connection = await of.pin();
+  try {
+    await connection.query('', `prepare explained as ${text}`);
+    const plan = await connection.query<{ 'QUERY PLAN': string }>(
+      '',
+      `explain (analyze, format json) execute explained(${literals.join()})`,
+    );
+    await connection.query('', 'deallocate explained');
+    return plan;
+  } finally {
+    connection.release();
+  }
+}
+
 const stepsOf = (plan: Plan): Plan[] => [plan, ...(plan.Plans ?? []).flatMap(stepsOf)];
 
 test(`lists of ${orders} orders`, async (t) => {
@@ -92,7 +123,7 @@ test(`lists of ${orders} orders`, async (t) => {
   t.after(() => writer.end());
   await fillOrders(writer, orders);
   await fillProducts(writer, 30_000);
-  reads = openDatabase(url, { applicationName: 'test reads', poolMax: 1, ...readsOptions });
+  reads = openReads(url, { applicationName: 'test reads', connectionsMax: 1 });
   t.after(() => reads.end());
   routes = openRoutes();
 
@@ -172,7 +203,7 @@ test(`lists of ${orders} orders`, async (t) => {
         seen.push(...page.items.map(({ orderId }) => orderId));
         cursor = page.nextCursor;
       } while (cursor !== null && seen.length < 1_000);
-      const expected = await reads.query<{ order_id: string }>(
+      const expected = await reads.database.query<{ order_id: string }>(
         '',
         `select order_id from placed_orders where words @@ 'lantern' order by placed_at, order_id limit 1000`,
       );

@@ -24,7 +24,7 @@ const rowsKeptBytesMax = 8 * 1_048_576; // of each table
 /** How the database of a read store is opened. */
 export const readStoreOptions = {
   asynchronousCommit: true,
-  plansByKey: true,
+  plansOnce: true,
 } as const satisfies Partial<DatabaseOptions>;
 
 /**

@@ -223,7 +223,7 @@ const serverSettings = {
   full_page_writes: 'on',
   synchronous_commit: 'on',
   shared_buffers: '256MB',
-  max_connections: '150',
+  max_connections: '200',
   // Also the default, and what a backup of the running server needs.
   wal_level: 'replica',
   // A backup that hangs ends when it has kept back so much of the log: it must not fill the disk of the shop.

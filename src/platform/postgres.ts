@@ -40,8 +40,8 @@ export type DatabaseOptions = {
   readonly statementTimeoutMs?: number;
   /** Each statement is planned anew, for its values. */
   readonly planForValues?: boolean;
-  /** Each statement is planned once, to go by indexes: for those that name every row by its key. */
-  readonly plansByKey?: boolean;
+  /** Each statement is planned once, to go along indexes: for those that name their rows by key, or read in an index's order. */
+  readonly plansOnce?: boolean;
   /** No statement reads a whole table where an index serves it. */
   readonly plansByIndex?: boolean;
   /** For what nobody waits for: on this machine its servers let everything else go first. */
@@ -50,6 +50,10 @@ export type DatabaseOptions = {
   /** The schemas in which tables are looked for; default: `public`. */
   readonly searchPath?: readonly string[];
 };
+
+const everythingByIndexes = ['seqscan', 'bitmapscan', 'sort', 'incremental_sort', 'hashjoin', 'mergejoin']
+  .map((other) => `-c enable_${other}=off`)
+  .join(' ');
 
 // int8 as a number: positions and amounts stay below 2^53. numeric likewise: sums of amounts.
 const types = {
@@ -79,10 +83,10 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
       '-c timezone=UTC -c jit=off',
       options.searchPath === undefined ? '' : `-c search_path=${options.searchPath.join()}`,
       `-c synchronous_commit=${options.asynchronousCommit ? 'off' : 'on'}`,
-      `-c plan_cache_mode=${options.planForValues ? 'force_custom_plan' : options.plansByKey ? 'force_generic_plan' : 'auto'}`,
+      `-c plan_cache_mode=${options.planForValues ? 'force_custom_plan' : options.plansOnce ? 'force_generic_plan' : 'auto'}`,
       // A plan that was made while a table was empty has to hold when it is large.
       options.plansByIndex ? '-c enable_seqscan=off' : '',
-      options.plansByKey ? '-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off' : '',
+      options.plansOnce ? everythingByIndexes : '',
     ].join(' '),
   });
   // A connection that breaks tells the statement under way, and is replaced on next use: nobody else needs to hear.

@@ -5,25 +5,27 @@ import { checkpointSchemaFolder } from '#cqrs/postgres-log.ts';
 import { type Database, openDatabase } from '#platform/postgres.ts';
 import { testDatabaseUrl } from '../../../tests/database.ts';
 import { fillProducts } from '../../../tests/orders-at-size.ts';
-import { queriesSchema, readsOptions } from './service.ts';
+import { openReads, queriesSchema } from './service.ts';
 import { productAdded, readSideOn, story } from './story-for-tests.ts';
 
 /** 120,000 products, and what a search for some of them sends to the database, without the look at what it has found. */
 async function manyProducts(t: TestContext) {
   const url = await testDatabaseUrl(t, [checkpointSchemaFolder, queriesSchema]);
   const database = openDatabase(url, { applicationName: 'test' });
-  const reads = openDatabase(url, { applicationName: 'test reads', ...readsOptions });
+  const reads = openReads(url, { applicationName: 'test reads' });
   t.after(() => Promise.all([database.end(), reads.end()]));
   await fillProducts(database, 120_000);
   const sent: { kind: string; values: readonly unknown[] }[] = [];
-  const recorded: Database = {
-    ...reads,
+  const recorded = (of: Database): Database => ({
+    ...of,
     query(name, text, values = []) {
       if (name !== 'read products') sent.push({ kind: name.split(' ')[0]!, values });
-      return reads.query(name, text, values);
+      return of.query(name, text, values);
     },
-  };
-  const side = readSideOn(database, { reads: recorded });
+  });
+  const side = readSideOn(database, {
+    reads: { database: recorded(reads.database), plannedOnce: recorded(reads.plannedOnce) },
+  });
   return {
     side,
     async search(query: { q: string; inStock?: boolean; limit?: number }) {

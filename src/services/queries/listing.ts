@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import type { QueryAnswer } from '#contracts/routes.ts';
 import type { Refusal } from '#cqrs/decider.ts';
-import type { Database } from '#platform/postgres.ts';
+import { type Database, openDatabase } from '#platform/postgres.ts';
 import { type SoughtWord, tsqueryOf } from './search-words.ts';
 import type { WordFrequencies } from './word-frequencies.ts';
 
@@ -10,14 +10,31 @@ export const limitDefault = 20;
 /** A list that takes longer is given up: its filters fit no index well enough. */
 const listTimeoutMs = 3_000;
 
-/**
- * How the connections are opened that answer queries. Each statement is planned for its very values: with
- * one plan for all of them, a frequent word would be looked up as if it were a rare one.
- */
-export const readsOptions = { statementTimeoutMs: listTimeoutMs, planForValues: true, plansByIndex: true } as const;
+/** What queries are read with. */
+export type ReadDatabases = {
+  /** Each statement is planned for its very values: else a frequent word would be looked up as if it were a rare one. */
+  readonly database: Database;
+  /** For what one plan serves, whatever the values are: rows by their keys, and walks along an index. */
+  readonly plannedOnce: Database;
+  end(): Promise<void>;
+};
 
-/** The same for those that ask for rows by their keys: whatever the keys are, one plan serves. */
-export const readsByKeyOptions = { statementTimeoutMs: listTimeoutMs, plansByKey: true } as const;
+/** `connectionsMax`: of either. */
+export function openReads(
+  url: string,
+  {
+    applicationName,
+    connectionsMax: poolMax = 4,
+  }: { readonly applicationName: string; readonly connectionsMax?: number },
+): ReadDatabases {
+  const options = { applicationName, poolMax, statementTimeoutMs: listTimeoutMs };
+  const database = openDatabase(url, { ...options, planForValues: true, plansByIndex: true });
+  const plannedOnce = openDatabase(url, { ...options, plansOnce: true });
+  return { database, plannedOnce, end: async () => void (await Promise.all([database.end(), plannedOnce.end()])) };
+}
+
+/** What lists are read with. */
+export type ListReads = Omit<ReadDatabases, 'end'> & { readonly frequencies: WordFrequencies };
 
 /** Where a page ended: the sort key of its last item, and the item's id, which settles ties. */
 export type PageEnd = { readonly key: string | number; readonly id: string };
@@ -76,10 +93,11 @@ const tooSlow: { refused: Refusal } = {
 export type ListStatements = {
   /** What the statements are called by. */
   readonly name: string;
-  /** For filters that leave nothing to be tested: reads along the index of the sort. */
+  /** For filters that leave nothing to be tested: reads along the index of the sort, by whatever values. */
   readonly read: string;
   /**
-   * Tests entries of the sort's index one by one, in their order, until the page is full: rows with `found` 1. When
+   * Tests entries of the sort's index one by one, in their order, until the page is full: rows with `found` 1. One plan
+   * serves: where the walk begins must be no condition that a plan for all values would test row by row. When
    * it is not, and there may be more entries, the last one tested is the last row, with `found` 0.
    */
   readonly walk: string;
@@ -123,11 +141,10 @@ const searchCostMax = 6_000;
  * when the first has met something; otherwise, a search for what may be rare. When nothing is, as with filters that
  * much passes but nothing together, the page has fewer than `limit` items, even none, and a cursor to go on.
  * Either way is cheap for filters that have nothing to do with the sort: the rows that fit, and the entries to be gone
- * through until a page is full, are not both many. `reads` is opened with `readsOptions`.
+ * through until a page is full, are not both many.
  */
 export async function readPage(
-  reads: Database,
-  frequencies: WordFrequencies,
+  { database, plannedOnce, frequencies }: ListReads,
   statements: ListStatements,
   request: PageRequest,
 ): Promise<QueryAnswer> {
@@ -141,7 +158,11 @@ export async function readPage(
     most,
   ];
   const run = (kind: 'read' | 'walk' | 'search' | 'searchWords', values: readonly unknown[]): Promise<Listed[]> =>
-    reads.query(`${kind} ${statements.name}`, statements[kind], values);
+    (kind === 'read' || kind === 'walk' ? plannedOnce : database).query(
+      `${kind} ${statements.name}`,
+      statements[kind],
+      values,
+    );
 
   const walk = async (from: PageEnd | null, most: number): Promise<Walked> => {
     const rows = await run('walk', parameters(from, most));
@@ -149,7 +170,7 @@ export async function readPage(
     return last?.found === 0 ? { rows: rows.slice(0, -1), end: last } : { rows, end: null };
   };
   const search = async (): Promise<Listed[] | null> => {
-    const plan = await reads.query<{ 'QUERY PLAN': string }>(
+    const plan = await database.query<{ 'QUERY PLAN': string }>(
       `plan ${statements.name}`,
       `explain (format json) ${statements.search}`,
       parameters(after, null),

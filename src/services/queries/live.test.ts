@@ -16,7 +16,7 @@ import { type Ports, systemPorts } from '#platform/ports.ts';
 import { openDatabase } from '#platform/postgres.ts';
 import { testDatabaseUrl } from '../../../tests/database.ts';
 import { until } from '../../../tests/shop-client.ts';
-import { createReadModels, queriesSchema, readsOptions } from './service.ts';
+import { createReadModels, openReads, queriesSchema } from './service.ts';
 import { customerRegistered, orderEvent, orderPlaced, productAdded, story, type Told } from './story-for-tests.ts';
 
 const services: readonly CommandServiceName[] = ['catalog', 'ordering', 'inventory', 'payments'];
@@ -29,8 +29,8 @@ async function streamsFor(t: TestContext, ports: Ports = systemPorts) {
   const feeds = [...logs.values()].map((log) => localFeed(log));
   const url = await testDatabaseUrl(t, [checkpointSchemaFolder, queriesSchema]);
   const database = openDatabase(url, { ...readStoreOptions, applicationName: 'test' });
-  const reads = openDatabase(url, { applicationName: 'test reads', ...readsOptions });
-  const models = createReadModels({ database: reads, cacheMb: 8 });
+  const reads = openReads(url, { applicationName: 'test reads' });
+  const models = createReadModels({ ...reads, cacheMb: 8 });
   const troubles: unknown[] = [];
   const reportTrouble = (_who: string, error: unknown): void => void troubles.push(error);
   const followed = new Map<string, Progress>();

@@ -1,12 +1,18 @@
 /** Lists of orders by any mix of filters, in the order of an index: see `listing.ts` for what bounds them. */
 import type { OrderListQuery, OrderView } from '#contracts/http.ts';
 import type { QueryAnswer } from '#contracts/routes.ts';
-import type { Database } from '#platform/postgres.ts';
-import { cursorsOf, emptyPage, limitDefault, type ListStatements, malformedCursor, readPage } from './listing.ts';
+import {
+  cursorsOf,
+  emptyPage,
+  limitDefault,
+  type ListReads,
+  type ListStatements,
+  malformedCursor,
+  readPage,
+} from './listing.ts';
 import { invalidParameter } from './read-model.ts';
 import { soughtSku, soughtWords, tsqueryOf } from './search-words.ts';
 import { utcTime } from './utc-time.ts';
-import type { WordFrequencies } from './word-frequencies.ts';
 
 /** The orders as JSON texts, in the order of `orderIds`; only those in `status`, if it is given. */
 export type OrderTexts = (
@@ -14,12 +20,7 @@ export type OrderTexts = (
   status: OrderView['status'] | undefined,
 ) => Promise<readonly (Buffer | string)[]>;
 
-export async function listOrders(
-  database: Database,
-  frequencies: WordFrequencies,
-  query: OrderListQuery,
-  textsOf: OrderTexts,
-): Promise<QueryAnswer> {
+export async function listOrders(reads: ListReads, query: OrderListQuery, textsOf: OrderTexts): Promise<QueryAnswer> {
   const { customerId, status, sku, minTotal, q, sort = '-placedAt', limit = limitDefault } = query;
   const { column } = orderings[sort];
   const placedFrom = query.placedFrom === undefined ? null : utcTime(query.placedFrom);
@@ -42,8 +43,7 @@ export async function listOrders(
   const isOtherRange = column === 'total' ? placedFrom !== null || placedTo !== null : minTotal !== undefined;
   const looksElsewhere = status !== undefined && walked !== 'unfulfilled_orders';
   return readPage(
-    database,
-    frequencies,
+    reads,
     statementsOf(walked, sort, {
       ofCustomer: customerId !== undefined,
       searched: words.length > 0,

@@ -14,9 +14,9 @@ import type { RecordedEvent } from '#cqrs/event-log.ts';
 import type { Projection } from '#cqrs/projection.ts';
 import type { ReadTable, RowKey, Rows } from '#cqrs/read-store.ts';
 import { type ShownRow, shownColumn } from '#cqrs/shown-positions.ts';
-import type { Database, Sql } from '#platform/postgres.ts';
+import type { Sql } from '#platform/postgres.ts';
 import type { Applied } from './applied.ts';
-import { emptyPage, itemTexts } from './listing.ts';
+import { emptyPage, itemTexts, type ListReads } from './listing.ts';
 import { listOrders, type OrderTexts } from './order-lists.ts';
 import { orderThen } from './order-then.ts';
 import { bodyBytesMax, bodyOf, evolve, type OrderEventRecord, type OrderRow, placedRow } from './order-view.ts';
@@ -25,7 +25,6 @@ import { customerNotFound, foldRows, maySee, orderNotFound, type ReadModel, when
 import { AppliedResource, type ReadResource, type Resource, type ResourceCache } from './resource-cache.ts';
 import { exactSku, lexemes, rememberingWordsOf, wordsOf, wordsOfId } from './search-words.ts';
 import { rfc3339, utcTime } from './utc-time.ts';
-import type { WordFrequencies } from './word-frequencies.ts';
 
 /** The order as bytes; undefined when there is none that the caller may see. `mayBeBehind`: what other processes share will do. */
 export type FindOrder = (
@@ -35,16 +34,14 @@ export type FindOrder = (
 ) => Resource | undefined | Promise<Resource | undefined>;
 
 export function ordersReadModel(
-  database: Database,
-  /** For rows that are read by their keys. */
-  byKey: Sql,
-  /** The same, one row at a time. */
+  lists: ListReads,
+  /** For single rows that are read by their keys. */
   single: Sql,
   cache: ResourceCache,
   applied: Applied,
-  frequencies: WordFrequencies,
   isCustomer: (customerId: string, caller: Caller) => Promise<boolean>,
 ): ReadModel & { find: FindOrder } {
+  const { database } = lists;
   const readOrder = async (orderId: string): Promise<ReadResource | undefined> => {
     const [row] = await readRows(single, [orderId]);
     return row && { resource: resourceOf(row), shows: applied.positionsIn([row]) };
@@ -63,7 +60,7 @@ export function ordersReadModel(
       orderIds,
       (orderId) => (status === undefined ? cache.peek(cacheKey(orderId))?.bytes : undefined),
       async (missing) => {
-        const rows = await readRows(byKey, missing);
+        const rows = await readRows(lists.plannedOnce, missing);
         const isAhead = ({ order_id, version }: OrderRow): boolean =>
           cache.isBehind(cacheKey(order_id), { revision: version });
         // What is answered next is not older than what the list shows.
@@ -118,9 +115,9 @@ export function ordersReadModel(
         },
         answers: { 200: OrderList },
         read: async ({ query, caller }: QueryRequest<object, OrderListQuery>) => {
-          if (caller.role === 'operator') return listOrders(database, frequencies, query, textsOf);
+          if (caller.role === 'operator') return listOrders(lists, query, textsOf);
           if (!maySee(caller, query.customerId)) return { bytes: emptyPage };
-          return listOrders(database, frequencies, { ...query, customerId: caller.customerId }, textsOf);
+          return listOrders(lists, { ...query, customerId: caller.customerId }, textsOf);
         },
       },
       {
@@ -140,7 +137,7 @@ export function ordersReadModel(
         answers: { 200: OrderList },
         read: async ({ params, query, caller }: QueryRequest<CustomerParams, PageQuery>) =>
           (await isCustomer(params.customerId, caller))
-            ? listOrders(database, frequencies, { ...query, ...params }, textsOf)
+            ? listOrders(lists, { ...query, ...params }, textsOf)
             : customerNotFound(params.customerId),
       },
     ],

@@ -7,13 +7,14 @@ import type { RecordedEvent } from '#cqrs/event-log.ts';
 import type { Projection } from '#cqrs/projection.ts';
 import type { ReadTable, Rows } from '#cqrs/read-store.ts';
 import { type ShownRow, shownColumn } from '#cqrs/shown-positions.ts';
-import type { Database, Sql } from '#platform/postgres.ts';
+import type { Sql } from '#platform/postgres.ts';
 import type { Applied } from './applied.ts';
 import {
   cursorsOf,
   emptyPage,
   itemTexts,
   limitDefault,
+  type ListReads,
   type ListStatements,
   malformedCursor,
   readPage,
@@ -22,20 +23,16 @@ import { ordersWithout } from './parked-streams.ts';
 import { type ReadModel, whenThere } from './read-model.ts';
 import { AppliedResource, type ReadResource, type Resource, type ResourceCache } from './resource-cache.ts';
 import { lexemes, soughtWords, tsqueryOf, wordsOf } from './search-words.ts';
-import type { WordFrequencies } from './word-frequencies.ts';
 
 /** Names are sorted by this much of them, so that a cursor stays below its 1,024 characters. */
 const nameKeyLengthMax = 100;
 
 export function productsReadModel(
-  database: Database,
-  /** For rows that are read by their keys. */
-  byKey: Sql,
-  /** The same, one row at a time. */
+  lists: ListReads,
+  /** For single rows that are read by their keys. */
   single: Sql,
   cache: ResourceCache,
   applied: Applied,
-  frequencies: WordFrequencies,
 ): ReadModel {
   const readIt = async (sku: string): Promise<ReadResource | undefined> => {
     const [row] = await readProducts(single, [sku]);
@@ -57,7 +54,7 @@ export function productsReadModel(
         shows: ({ params: { sku } }: QueryRequest<SkuParams>) => ({
           streams: [`product-${sku}`, `stock-${sku}`],
           types: ['reservation'],
-          elsewhere: ordersWithout(database, sku),
+          elsewhere: ordersWithout(lists.database, sku),
         }),
         answers: { 200: ProductView },
         kept: (sku) => cache.kept(cacheKey(sku)),
@@ -78,8 +75,7 @@ export function productsReadModel(
         query: ProductListQuery,
         shows: () => ({ types: ['product', 'stock', 'reservation'] }),
         answers: { 200: ProductList },
-        read: ({ query }: QueryRequest<object, ProductListQuery>) =>
-          listProducts(database, byKey, frequencies, cache, applied, query),
+        read: ({ query }: QueryRequest<object, ProductListQuery>) => listProducts(lists, cache, applied, query),
       },
     ],
   };
@@ -240,17 +236,18 @@ function viewText({ sku, version, catalogue, on_hand: onHand, reserved }: ViewRo
   return JSON.stringify(view);
 }
 
+/** Beyond `start` is everything: the last character of Unicode is in no name. */
+const ascending = { direction: 'asc', beyond: '>', start: `''` } as const;
+const descending = { direction: 'desc', beyond: '<', start: `U&'\\+10FFFF'` } as const;
 const orderings = {
-  sku: { column: 'sku', direction: 'asc', beyond: '>' },
-  '-sku': { column: 'sku', direction: 'desc', beyond: '<' },
-  name: { column: 'name_key', direction: 'asc', beyond: '>' },
-  '-name': { column: 'name_key', direction: 'desc', beyond: '<' },
+  sku: { column: 'sku', ...ascending },
+  '-sku': { column: 'sku', ...descending },
+  name: { column: 'name_key', ...ascending },
+  '-name': { column: 'name_key', ...descending },
 } as const;
 
 async function listProducts(
-  database: Database,
-  byKey: Sql,
-  frequencies: WordFrequencies,
+  reads: ListReads,
   cache: ResourceCache,
   applied: Applied,
   query: ProductListQuery,
@@ -261,7 +258,7 @@ async function listProducts(
   if (after === 'malformed') return malformedCursor;
   const words = q === undefined ? [] : soughtWords(q);
   if (q !== undefined && words.length === 0) return { bytes: emptyPage };
-  return readPage(database, frequencies, statementsOf(sort), {
+  return readPage(reads, statementsOf(sort), {
     filters: [inStock, words.length === 0 ? null : tsqueryOf(words)],
     isServedByIndex: inStock === null && words.length === 0,
     words,
@@ -272,7 +269,7 @@ async function listProducts(
         skus,
         (sku) => (inStock === null ? cache.peek(cacheKey(sku))?.bytes : undefined),
         async (missing) => {
-          const rows = await readProducts(byKey, missing);
+          const rows = await readProducts(reads.plannedOnce, missing);
           const isAhead = ({ sku, version, stock_version }: ViewRow): boolean =>
             cache.isBehind(cacheKey(sku), { revision: version, revisionBeside: stock_version });
           // What is answered next is not older than what the list shows.
@@ -291,10 +288,10 @@ async function listProducts(
 
 /** Parameters: in stock or not, words; then what `ListStatements` says. */
 function statementsOf(sort: keyof typeof orderings): ListStatements {
-  const { column, direction, beyond } = orderings[sort];
+  const { column, direction, beyond, start } = orderings[sort];
   // Rows of stock whose product is not known yet have no name and are in no index of names.
   const indexed = `${column === 'name_key' ? 'catalogue is not null and' : ''}
-    ($3::text is null or (${column}, sku) ${beyond} ($3 collate "C", $4 collate "C"))`;
+    (${column}, sku) ${beyond} (coalesce($3, ${start}) collate "C", coalesce($4, '') collate "C")`;
   const inRow = 'catalogue is not null and ($1::boolean is null or (on_hand > reserved) = $1)';
   const wanted = '($2::tsquery is null or words @@ $2)';
   const entry = `sku as id, ${column} as key`;

@@ -46,23 +46,22 @@ export type ReadModels = {
   forgetAnswers(): void;
 };
 
-export { readsByKeyOptions, readsOptions } from './listing.ts';
+export { openReads, type ReadDatabases } from './listing.ts';
 export { rebuildInProcess } from './rebuild-process.ts';
 
 /**
- * `database` answers queries, opened with `readsOptions`, and `byKey` those for rows by their keys, with `readsByKeyOptions`;
- * `cacheMb` MiB of answers are kept in memory, 0: none.
+ * `database` and `plannedOnce` answer queries (`openReads`; projections alone do with one); `cacheMb` MiB of answers are kept in memory, 0: none.
  * `shared` stands behind them, for several processes; by default nothing does.
  */
 export function createReadModels({
   database,
-  byKey = database,
+  plannedOnce = database,
   cacheMb,
   shared = null,
   ports = systemPorts,
 }: {
   readonly database: Database;
-  readonly byKey?: Database;
+  readonly plannedOnce?: Database;
   readonly cacheMb: number;
   readonly shared?: SharedCache | null;
   readonly ports?: Ports;
@@ -73,14 +72,14 @@ export function createReadModels({
     () => side,
   );
   const cache = createResourceCache(cacheMb, applied, shared === null ? null : createSecondLevel(shared, ports));
-  const single = overOneConnection(byKey);
-  const frequencies = wordFrequencies(database, ports);
+  const single = overOneConnection(plannedOnce);
+  const lists = { database, plannedOnce, frequencies: wordFrequencies(database, ports) };
   const customers = customersReadModel(database, single, cache, applied);
-  const orders = ordersReadModel(database, byKey, single, cache, applied, frequencies, customers.isCustomer);
+  const orders = ordersReadModel(lists, single, cache, applied, customers.isCustomer);
   const models = [
     orders,
     customers,
-    productsReadModel(database, byKey, single, cache, applied, frequencies),
+    productsReadModel(lists, single, cache, applied),
     paymentsReadModel(database, applied, orders.find),
     historyReadModel(database, applied, orders.find),
     salesReadModel(database, applied),

@@ -14,7 +14,7 @@ import type { ReadStore } from '#cqrs/read-store.ts';
 import { type Database, openDatabase } from '#platform/postgres.ts';
 import { testDatabaseUrl } from '../../../tests/database.ts';
 import type { SharedCache } from './shared-cache.ts';
-import { createReadModels, queriesSchema, type ReadModels, readsOptions } from './service.ts';
+import { createReadModels, openReads, queriesSchema, type ReadDatabases, type ReadModels } from './service.ts';
 
 export type Told = CatalogEvent | OrderingEvent | InventoryEvent | PaymentEvent;
 type Service = 'catalog' | 'ordering' | 'inventory' | 'payments';
@@ -164,7 +164,7 @@ type Asked = Partial<{ params: object; query: object; caller: Caller; underToken
 
 type ReadSideOptions = {
   readonly cacheMb?: number;
-  readonly reads?: Database;
+  readonly reads?: Pick<ReadDatabases, 'database' | 'plannedOnce'>;
   readonly shared?: SharedCache;
   /** What it says that it has applied. */
   positions?(): Positions;
@@ -174,7 +174,7 @@ type ReadSideOptions = {
 export async function readSideForTests(t: TestContext, options: ReadSideOptions = {}): Promise<ReadSide> {
   const url = await testDatabaseUrl(t, [checkpointSchemaFolder, queriesSchema]);
   const database = openDatabase(url, { ...readStoreOptions, applicationName: 'test' });
-  const reads = openDatabase(url, { applicationName: 'test reads', ...readsOptions });
+  const reads = openReads(url, { applicationName: 'test reads' });
   t.after(() => Promise.all([database.end(), reads.end()]));
   return readSideOn(database, { ...options, reads });
 }
@@ -182,9 +182,15 @@ export async function readSideForTests(t: TestContext, options: ReadSideOptions 
 /** One more read side on the same rows: it knows nothing of what the others remember. */
 export function readSideOn(
   database: Database,
-  { cacheMb = 8, reads = database, shared, positions = () => ({}), caughtUp = async () => true }: ReadSideOptions = {},
+  {
+    cacheMb = 8,
+    reads = { database, plannedOnce: database },
+    shared,
+    positions = () => ({}),
+    caughtUp = async () => true,
+  }: ReadSideOptions = {},
 ): ReadSide {
-  const models = createReadModels({ database: reads, cacheMb, ...(shared === undefined ? {} : { shared }) });
+  const models = createReadModels({ ...reads, cacheMb, ...(shared === undefined ? {} : { shared }) });
   const apply = applying(postgresReadStore(database), models);
   const routes = models.routes({ caughtUp, positions, parked: () => [] });
 
