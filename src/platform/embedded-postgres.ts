@@ -229,6 +229,8 @@ const serverSettings = {
   // A backup that hangs ends when it has kept back so much of the log: it must not fill the disk of the shop.
   max_slot_wal_keep_size: '16GB',
   wal_compression: 'on',
+  // Else each new file of the log is written twice, the first time with zeros, while every commit waits.
+  wal_init_zero: 'off',
   max_wal_size: '2GB',
   checkpoint_timeout: '15min',
   random_page_cost: '1.1',
