@@ -223,6 +223,12 @@ test(`lists of ${orders} orders`, async (t) => {
     };
     assert.equal((await items({})).length, 100);
     assert.equal((await items({ sort: '-name' }))[0]?.name, 'Thing 9999');
+    for (const sort of ['sku', '-sku', 'name', '-name'] as const) {
+      const first = await ask({ limit: 100, sort }, '/v1/products');
+      const next = await items({ sort, cursor: first.page.nextCursor! });
+      const ids = [...(first.page.items as unknown as readonly ProductView[]), ...next].map(({ sku }) => sku);
+      assert.equal(new Set(ids).size, 200, sort);
+    }
     const soldOut = await items({ inStock: false });
     assert.equal(soldOut.length, 30);
     assert.ok(soldOut.every(({ availability }) => availability.available === 0));
