@@ -124,6 +124,7 @@ function statementsOf(walked: Walked, sort: keyof typeof orderings, needs: Needs
       ? `(${columns}w.${column}) < (${values}${beyondAll})`
       : `(${columns}w.${column}) >= (${values}${least})`,
   ].join(' and ');
+  // A walk that is read in this very order, column by column, ends with the page; in any other it is sorted, all of it.
   const inIndexOrder = `order by ${[...prefix.map(([name]) => name), column, 'order_id'].map((name) => `w.${name} ${direction}`).join(', ')}`;
   const inRow = range[column === 'total' ? 'placed_at' : 'total'];
   const inOrder = (of: string): string => `order by ${of}.${column} ${direction}, ${of}.order_id ${direction}`;
@@ -144,11 +145,11 @@ function statementsOf(walked: Walked, sort: keyof typeof orderings, needs: Needs
       select ${ended('w')}, 1 as found from ${walked} w where ${along} ${inIndexOrder} limit $9`,
     walk: `
       with ${given}, w as materialized (
-        select w.order_id, w.${column}, ${inRow} and ${wordsHere} as fits from ${walked} w where ${along}
+        select ${columns}w.order_id, w.${column}, ${inRow} and ${wordsHere} as fits from ${walked} w where ${along}
         ${inIndexOrder} limit $10
       )
       select * from (
-        (select ${ended('w')}, 1 as found from w ${statusLook} ${wordsLook} where w.fits ${inOrder('w')} limit $9)
+        (select ${ended('w')}, 1 as found from w ${statusLook} ${wordsLook} where w.fits ${inIndexOrder} limit $9)
         union all
         (select ${ended('w')}, 0 from w offset $10::bigint - 1 limit 1)
       ) either limit $9`,

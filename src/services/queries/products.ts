@@ -295,7 +295,8 @@ function statementsOf(sort: keyof typeof orderings): ListStatements {
   const inRow = 'catalogue is not null and ($1::boolean is null or (on_hand > reserved) = $1)';
   const wanted = '($2::tsquery is null or words @@ $2)';
   const entry = `sku as id, ${column} as key`;
-  const inOrder = `order by key ${direction}, id ${direction}`;
+  // A column that is there twice is in order once: by both, what has been walked would be sorted, all of it.
+  const inOrder = `order by ${column === 'sku' ? '' : `key ${direction}, `}id ${direction}`;
   const given = 'given as (select $1::boolean, $2::tsquery, $6::bigint)';
   return {
     name: `products by ${sort}`,
