@@ -4,7 +4,7 @@ import type { QueryAnswer } from '#contracts/routes.ts';
 import type { Refusal } from '#cqrs/decider.ts';
 import { type Database, openDatabase } from '#platform/postgres.ts';
 import { type SoughtWord, tsqueryOf } from './search-words.ts';
-import type { WordFrequencies } from './word-frequencies.ts';
+import type { Frequencies, WordFrequencies } from './word-frequencies.ts';
 
 export const limitDefault = 20;
 /** A list that takes longer is given up: its filters fit no index well enough. */
@@ -114,6 +114,9 @@ export type ListStatements = {
 
 type Listed = PageEnd & { readonly found: number };
 
+/** A word, and about how many rows have it. */
+type SoughtIn = { readonly word: SoughtWord; readonly rows: number };
+
 type PageRequest = {
   readonly filters: readonly unknown[];
   /** No filter is left to be tested. */
@@ -131,15 +134,20 @@ type PageRequest = {
 const firstEntriesMax = 1_000;
 /** Where the first have shown that these will do, so many more. */
 const furtherEntriesMax = 5_000;
+/** A row that is looked up costs as much as so many entries of a walk. */
+const entriesPerRow = 2;
+/** Words that are looked up before anything is walked end here, if more rows have them than was thought. */
+const seldomRowsMax = 5_000;
 /** Words that more rows have than this are not looked up; a row takes 1 to 2 µs. If it was thought to be fewer, it ends here. */
 const searchRowsMax = 50_000;
 /** Nothing else is searched for that the planner thinks dearer than this: 5,000 rows here and there, 100,000 side by side. */
 const searchCostMax = 6_000;
 
 /**
- * One page of a list, at a bounded price whatever its filters are: a walk along the index of the sort, and a longer one
- * when the first has met something; otherwise, a search for what may be rare. When nothing is, as with filters that
- * much passes but nothing together, the page has fewer than `limit` items, even none, and a cursor to go on.
+ * One page of a list, at a bounded price whatever its filters are: words that are so rare that this is the cheaper way are
+ * looked up; else, a walk along the index of the sort, and a longer one when the first has met something; otherwise, a search
+ * for what may be rare. When nothing is, as with filters that much passes but nothing together, the page has fewer than
+ * `limit` items, even none, and a cursor to go on.
  * Either way is cheap for filters that have nothing to do with the sort: the rows that fit, and the entries to be gone
  * through until a page is full, are not both many.
  */
@@ -169,6 +177,22 @@ export async function readPage(
     const last = rows.at(-1);
     return last?.found === 0 ? { rows: rows.slice(0, -1), end: last } : { rows, end: null };
   };
+  /** Those of the words that so many rows have as is `rare`, with their number. */
+  const wordsThat = async (rare: (rows: number, of: Frequencies) => boolean): Promise<SoughtIn[]> => {
+    if (words.length === 0) return [];
+    const of = await frequencies(statements.wordsTable);
+    return words.map((word) => ({ word, rows: of.rowsWith(word) })).filter(({ rows }) => rare(rows, of));
+  };
+  /** What a search finds; null: as many as `most` rows were gone through, and it ended there. */
+  const allOf = (rows: Listed[], most: number): Listed[] | null =>
+    rows[0] === undefined || rows[0].found < most ? rows.filter(({ id }) => id !== null) : null;
+  const lookUp = async (rare: readonly SoughtIn[], most: number): Promise<Listed[] | null> =>
+    allOf(await run('searchWords', [...parameters(after, most), tsqueryOf(rare.map(({ word }) => word))]), most);
+  const lookUpSeldom = async (): Promise<Listed[] | null> => {
+    // A walk is full after so many entries at the least; without a row that is sampled, whatever is looked up is seldom.
+    const seldom = await wordsThat((rows, of) => rows * entriesPerRow * rows <= pageMax * of.rows);
+    return seldom.length === 0 ? null : lookUp(seldom, seldomRowsMax + 1);
+  };
   const search = async (): Promise<Listed[] | null> => {
     const plan = await database.query<{ 'QUERY PLAN': string }>(
       `plan ${statements.name}`,
@@ -176,30 +200,30 @@ export async function readPage(
       parameters(after, null),
     );
     const [{ Plan: planned }] = JSON.parse(plan[0]!['QUERY PLAN']) as [{ Plan: { 'Total Cost': number } }];
-    const rare = words.length === 0 ? [] : rareWords(words, await frequencies(statements.wordsTable));
+    const rare = await wordsThat((rows) => rows <= searchRowsMax);
     const most = searchRowsMax + 1;
     // A row that is looked up costs the planner somewhat more than 1.
     const ways = [
       ...(planned['Total Cost'] <= searchCostMax
-        ? [{ cost: planned['Total Cost'], go: () => run('search', parameters(after, most)) }]
-        : []),
-      ...(rare.length > 0
         ? [
             {
-              cost: Math.min(...rare.map(({ rows }) => rows)),
-              go: () => run('searchWords', [...parameters(after, most), tsqueryOf(rare.map(({ word }) => word))]),
+              cost: planned['Total Cost'],
+              go: async () => allOf(await run('search', parameters(after, most)), most),
             },
           ]
         : []),
+      ...(rare.length > 0 ? [{ cost: Math.min(...rare.map(({ rows }) => rows)), go: () => lookUp(rare, most) }] : []),
     ].toSorted((one, other) => one.cost - other.cost);
     for (const { go } of ways) {
-      const rows = await go();
-      if (rows[0] === undefined || rows[0].found < most) return rows.filter(({ id }) => id !== null);
+      const found = await go();
+      if (found !== null) return found;
     }
     return null;
   };
   const find = async (): Promise<Walked> => {
     if (request.isServedByIndex) return { rows: await run('read', parameters(after, null)), end: null };
+    const seldom = await lookUpSeldom();
+    if (seldom !== null) return { rows: seldom, end: null };
     const first = await walk(after, firstEntriesMax);
     const { end } = first;
     if (end === null) return first;
@@ -232,13 +256,6 @@ async function pageBytes({ rows, end }: Walked, { limit, itemsOf, cursors }: Pag
     ),
   );
 }
-
-/** Those of `words` that may be looked up. One that is taken for rare and is not ends at `searchRowsMax`. */
-const rareWords = (
-  words: readonly SoughtWord[],
-  rowsWith: (word: SoughtWord) => number,
-): { readonly word: SoughtWord; readonly rows: number }[] =>
-  words.map((word) => ({ word, rows: rowsWith(word) })).filter(({ rows }) => rows <= searchRowsMax);
 
 /** Runs one statement, and gives it up when it takes too long; `reads` is opened with `readsOptions`. */
 export const listRows = <Row extends object>(

@@ -7,9 +7,13 @@ import type { Sql } from '#platform/postgres.ts';
 import type { SoughtWord } from './search-words.ts';
 
 /** About how many rows of `table`, in its column `words`, have a word. */
-export type WordFrequencies = (table: string) => Promise<RowsWith>;
+export type WordFrequencies = (table: string) => Promise<Frequencies>;
 
-type RowsWith = (word: SoughtWord) => number;
+export type Frequencies = {
+  /** Of the table, whatever words they have. */
+  readonly rows: number;
+  rowsWith(word: SoughtWord): number;
+};
 
 /**
  * So long a sample is used; it takes PostgreSQL 30 to 50 ms. Of a table that has grown since, too few rows are expected: whoever
@@ -39,19 +43,19 @@ const lexemesMax = 50_000;
  * - a whole word is counted by itself, the beginning of one by all that begin with it
  * - words that begin alike in one row make no more rows of it than there are
  * - a word that no sampled row has is in none
- * - what a part of a large table shows is true of all of it
+ * - what a part of a large table shows is true of all of it, and of how many rows it has
  * - of rows with many words fewer are counted
  * - the most frequent lexemes are remembered, and no more than 50,000
  */
 export function wordFrequencies(database: Sql, ports: Ports = systemPorts): WordFrequencies {
-  const taken = new Map<string, { readonly rowsWith: RowsWith; readonly usedUntil: number }>();
-  const underWay = new Map<string, Promise<RowsWith>>();
+  const taken = new Map<string, { readonly frequencies: Frequencies; readonly usedUntil: number }>();
+  const underWay = new Map<string, Promise<Frequencies>>();
 
-  async function take(table: string): Promise<RowsWith> {
+  async function take(table: string): Promise<Frequencies> {
     try {
-      const rowsWith = await sampleOf(database, table);
-      taken.set(table, { rowsWith, usedUntil: ports.elapsed() + sampleAgeMaxMs });
-      return rowsWith;
+      const frequencies = await sampleOf(database, table);
+      taken.set(table, { frequencies, usedUntil: ports.elapsed() + sampleAgeMaxMs });
+      return frequencies;
     } finally {
       underWay.delete(table);
     }
@@ -60,7 +64,7 @@ export function wordFrequencies(database: Sql, ports: Ports = systemPorts): Word
   return async (table) => {
     const last = taken.get(table);
     const next = underWay.get(table);
-    if (last !== undefined && (next !== undefined || ports.elapsed() < last.usedUntil)) return last.rowsWith;
+    if (last !== undefined && (next !== undefined || ports.elapsed() < last.usedUntil)) return last.frequencies;
     if (next !== undefined) return next;
     const taking = take(table);
     underWay.set(table, taking);
@@ -78,7 +82,7 @@ type Sample = {
   readonly rowsEach: number;
 };
 
-async function sampleOf(database: Sql, table: string): Promise<RowsWith> {
+async function sampleOf(database: Sql, table: string): Promise<Frequencies> {
   const [sample] = await database.query<Sample>(
     `sample ${table}`,
     `with size as (select greatest(1, pg_relation_size($1::regclass) / 8192.0) as pages),
@@ -107,12 +111,15 @@ async function sampleOf(database: Sql, table: string): Promise<RowsWith> {
   for (const [n, count] of (JSON.parse(sample!.counts) as readonly number[]).entries())
     rowsBefore[n + 1] = rowsBefore[n]! + count;
 
-  return ({ lexeme, isPrefix }) => {
-    const bytes = Buffer.from(lexeme);
-    const begin = firstFrom(0, lexemes, (one) => Buffer.compare(Buffer.from(one), bytes) >= 0);
-    const end = firstFrom(begin, lexemes, (one) => (isPrefix ? !one.startsWith(lexeme) : one !== lexeme));
-    // A row with several words that begin alike is counted once for each: too many, but never more than all.
-    return Math.min(rowsBefore[end]! - rowsBefore[begin]!, countedRows) * rowsEach;
+  return {
+    rows: countedRows * rowsEach,
+    rowsWith({ lexeme, isPrefix }) {
+      const bytes = Buffer.from(lexeme);
+      const begin = firstFrom(0, lexemes, (one) => Buffer.compare(Buffer.from(one), bytes) >= 0);
+      const end = firstFrom(begin, lexemes, (one) => (isPrefix ? !one.startsWith(lexeme) : one !== lexeme));
+      // A row with several words that begin alike is counted once for each: too many, but never more than all.
+      return Math.min(rowsBefore[end]! - rowsBefore[begin]!, countedRows) * rowsEach;
+    },
   };
 }
 
