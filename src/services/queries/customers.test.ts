@@ -101,3 +101,20 @@ test('the orders of a customer come newest first, page by page', async (t) => {
   const unknown = await side.ask(`${url}/orders`, { params: { customerId: 'nobody' } });
   assert.equal('refused' in unknown && unknown.refused.code, 'customer-not-found');
 });
+
+test('a customer who is new or has ordered is answered from memory, the same bytes as the row', async (t) => {
+  const side = await readSideForTests(t);
+  const { tell } = story();
+  for (const happened of [
+    [tell(customerRegistered('alice', { name: 'Alice' }))],
+    [tell(orderPlaced('o1'))],
+    [tell(orderEvent.reserved('o1')), tell(orderEvent.completed('o1'))],
+  ]) {
+    side.models.forgetAnswers();
+    await side.given(...happened);
+    const { hits, misses } = side.models.cacheStats();
+    const first = await side.ask(url, alice);
+    assert.deepEqual([side.models.cacheStats().hits, side.models.cacheStats().misses], [hits + 1, misses]);
+    assert.deepEqual(await readSideOn(side.database, { cacheMb: 0 }).ask(url, alice), first);
+  }
+});

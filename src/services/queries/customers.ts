@@ -136,11 +136,12 @@ function customersProjection(cache: ResourceCache): Projection {
       }
       rows.put(customersTable, [...now.values()]);
       return (committed) => {
+        // Who has just ordered is asked for next: by each list of their orders, too.
         for (const customerId of touched) {
-          cache.refresh(cacheKey(customerId), () => {
-            const row = committed(customersTable, [customerId]);
-            return row && resourceOf(row);
-          });
+          const row = committed(customersTable, [customerId]);
+          const resource = row && resourceOf(row);
+          if (resource) cache.put(cacheKey(customerId), resource);
+          else cache.forget(cacheKey(customerId));
         }
       };
     },
