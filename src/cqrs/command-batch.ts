@@ -107,24 +107,22 @@ export function decide(
 
 /** One batch of all commands' effects: each stream checked once, at the version the database should have, and written once. */
 export function batchOf(decided: readonly Decided[], view: View): AppendBatch {
-  const checks = new Map<StreamId, number>();
-  const writes = new Map<StreamId, Write>();
+  const expected = new Map<StreamId, number>();
+  const last = new Map<StreamId, Write>();
   const events: NewEvent[] = [];
   const keys: AppendBatch['keys'][number][] = [];
   const checkpoints: CheckpointMove[] = [];
   for (const one of decided) {
-    for (const stream of one.reads) checks.set(stream, view.get(stream)!.base);
-    for (const [stream, write] of one.writes) writes.set(stream, write);
+    for (const stream of one.reads) expected.set(stream, view.get(stream)!.base);
+    for (const [stream, write] of one.writes) last.set(stream, write);
     events.push(...one.events);
     const { idempotency, checkpoint } = one.queued.work;
     if (idempotency !== undefined) keys.push({ ...idempotency, answer: one.kept, at: one.at });
     if (checkpoint !== undefined) checkpoints.push(checkpoint);
   }
-  return {
-    checks: [...checks].map(([stream, version]) => ({ stream, version })),
-    events,
-    writes: [...writes].map(([stream, { version, state, dueAt }]) => ({ stream, version, state, dueAt })),
-    keys,
-    checkpoints,
-  };
+  const checks: AppendBatch['checks'][number][] = [];
+  for (const [stream, version] of expected) checks.push({ stream, version });
+  const writes: AppendBatch['writes'][number][] = [];
+  for (const [stream, { version, state, dueAt }] of last) writes.push({ stream, version, state, dueAt });
+  return { checks, events, writes, keys, checkpoints };
 }

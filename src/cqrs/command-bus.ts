@@ -204,8 +204,10 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
 
   function remember(view: View, stream: StreamId): boolean {
     const cached = cache.get(stream);
-    if (cached !== undefined) view.set(stream, { ...cached, base: cached.version });
-    return cached !== undefined;
+    if (cached === undefined) return false;
+    const { version, state } = cached;
+    view.set(stream, { version, state, base: version });
+    return true;
   }
 
   async function loadInto(view: View, missing: ReadonlyMap<StreamId, unknown>): Promise<void> {

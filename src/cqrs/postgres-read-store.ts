@@ -12,7 +12,7 @@ import type { CheckpointMove } from './event-log.ts';
 import { takesBack } from './parked-messages.ts';
 import { postgresParkedMessages } from './postgres-parked-messages.ts';
 import { type ColumnType, type ReadStore, type ReadTable, type Row, type RowKey, rowKey } from './read-store.ts';
-import { changed, type RowChange, RowChanges } from './row-changes.ts';
+import { changed, RowChanges } from './row-changes.ts';
 import { postgresSources } from './source-epoch.ts';
 
 /**
@@ -76,7 +76,7 @@ export function postgresReadStore(database: Database): ReadStore {
       if (known.has(name)) continue;
       const row = rows.get(name);
       if (row !== undefined) known.set(name, row);
-      else if (!isWhole(table, changes.of(table)?.get(name))) missing.push(keys[n]!);
+      else if (changes.of(table)?.get(name)?.isWhole !== true) missing.push(keys[n]!);
     }
     if (missing.length > 0) {
       // What others commit from now on may or may not be in the answer.
@@ -121,7 +121,7 @@ export function postgresReadStore(database: Database): ReadStore {
         const isSure = isCurrent && !overtaken.has(name);
         // Another consumer's columns are in what is kept now, as it left them.
         const before = rows.get(name) ?? (isSure ? known.get(name) : undefined);
-        const isKnown = before !== undefined || (isSure && (known.has(name) || isWhole(table, change)));
+        const isKnown = before !== undefined || (isSure && (known.has(name) || change.isWhole));
         const row = isKnown ? changed(table, before, change) : undefined;
         if (row === undefined) rows.delete(name);
         else rows.set(name, row);
@@ -253,10 +253,6 @@ function sizeOf(row: Row): number {
   }
   return bytes;
 }
-
-const isWhole = (table: ReadTable, change: RowChange | undefined): boolean =>
-  change !== undefined &&
-  (change.row === null || change.columns.length + table.key.length === Object.keys(table.columns).length);
 
 const digest = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 16);
 

@@ -7,6 +7,8 @@ export type RowChange = {
   readonly row: Row | null;
   /** Beside the key; all of them when the row is put whole. */
   readonly columns: readonly string[];
+  /** Whatever the row was before, this is all of it. */
+  readonly isWhole: boolean;
 };
 
 export class RowChanges {
@@ -14,24 +16,28 @@ export class RowChanges {
 
   put(table: ReadTable, rows: readonly Row[], only?: readonly string[]): void {
     const changes = this.#changesOf(table);
-    const columns = only ?? Object.keys(table.columns).filter((column) => !table.key.includes(column));
+    const columns = only ?? allBesideKey(table);
+    const typed = [...table.key, ...columns].map((column) => typedColumn(table, column));
     for (const given of rows) {
-      const row = canonical(table, [...table.key, ...columns], given);
+      const row = canonical(typed, given);
       const key = table.key.map((column) => row[column] as string);
       const name = rowKey(key);
       const before = changes.get(name);
-      if (before === undefined || only === undefined) changes.set(name, { key, row, columns });
-      else if (before.row === null) changes.set(name, { key, row: { ...newRow(table), ...row }, columns: all(table) });
-      else {
+      if (before === undefined || only === undefined)
+        changes.set(name, { key, row, columns, isWhole: only === undefined });
+      else if (before.row === null) {
+        changes.set(name, { key, row: { ...newRow(table), ...row }, columns: allBesideKey(table), isWhole: true });
+      } else {
         const both = [...new Set([...before.columns, ...columns])];
-        changes.set(name, { key, row: { ...before.row, ...row }, columns: both });
+        const isWhole = both.length === allBesideKey(table).length;
+        changes.set(name, { key, row: { ...before.row, ...row }, columns: both, isWhole });
       }
     }
   }
 
   remove(table: ReadTable, keys: readonly RowKey[]): void {
     const changes = this.#changesOf(table);
-    for (const key of keys) changes.set(rowKey(key), { key, row: null, columns: [] });
+    for (const key of keys) changes.set(rowKey(key), { key, row: null, columns: [], isWhole: true });
   }
 
   /** By table, in the order in which they were changed first, and row. */
@@ -48,7 +54,7 @@ export class RowChanges {
   byTable(): [ReadTable, RowChange[]][] {
     return [...this.#tables].map(([table, changes]) => [
       table,
-      [...changes].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, change]) => change),
+      [...changes.keys()].sort().map((name) => changes.get(name)!),
     ]);
   }
 
@@ -65,26 +71,33 @@ export class RowChanges {
 export function changed(table: ReadTable, before: Row | undefined, change: RowChange | undefined): Row | undefined {
   if (change === undefined) return before;
   if (change.row === null) return undefined;
-  if (before === undefined) return { ...newRow(table), ...change.row };
+  if (before === undefined) return change.isWhole ? change.row : { ...newRow(table), ...change.row };
   const { version } = table;
   if (table.once || (version !== undefined && isOlder(change.row[version], before[version]))) return before;
-  return { ...before, ...change.row };
+  return change.isWhole ? change.row : { ...before, ...change.row };
 }
 
 const isOlder = (put: ColumnValue | undefined, present: ColumnValue | undefined): boolean =>
   typeof put === 'number' && typeof present === 'number' && put <= present;
 
-const all = (table: ReadTable): string[] => Object.keys(table.columns).filter((column) => !table.key.includes(column));
+const allBesideKey = (table: ReadTable): string[] =>
+  Object.keys(table.columns).filter((column) => !table.key.includes(column));
 
 const newRow = ({ columns, defaults }: ReadTable): Row =>
   Object.fromEntries(Object.keys(columns).map((column) => [column, defaults?.[column] ?? null]));
 
-function canonical(table: ReadTable, columns: readonly string[], given: Row): Row {
+type TypedColumn = { readonly column: string; readonly type: ColumnType; readonly otherwise: ColumnValue };
+
+function typedColumn(table: ReadTable, column: string): TypedColumn {
+  const type = table.columns[column];
+  if (type === undefined) throw new Error(`${table.name} has no column ${column}`);
+  return { column, type, otherwise: table.defaults?.[column] ?? null };
+}
+
+function canonical(columns: readonly TypedColumn[], given: Row): Row {
   const row: Record<string, ColumnValue> = {};
-  for (const column of columns) {
-    const type = table.columns[column];
-    if (type === undefined) throw new Error(`${table.name} has no column ${column}`);
-    const value = given[column] ?? table.defaults?.[column] ?? null;
+  for (const { column, type, otherwise } of columns) {
+    const value = given[column] ?? otherwise;
     row[column] = value === null ? null : canonicalValue(type, value);
   }
   return row;
