@@ -98,6 +98,42 @@ test('products are found by words, availability and sorts, page by page', async 
   assert.deepEqual(await list({ q: '???' }), []);
 });
 
+test('products in stock come from memory, and what has been sold meanwhile is left out', async (t) => {
+  const side = await readSideForTests(t);
+  const { tell } = story();
+  for (const sku of ['A', 'B']) await side.given(tell(productAdded(sku)), tell(adjusted(sku, 5)));
+  const asked: string[] = [];
+  let meanwhile = async (): Promise<void> => {};
+  const list: ReadSide = readSideOn({
+    ...side.database,
+    async query(name, text, values) {
+      asked.push(name.split(' by ')[0]!);
+      const rows = await side.database.query(name, text, values);
+      if (name.startsWith('walk')) await meanwhile();
+      return rows as never;
+    },
+  });
+  const shown = async (inStock: boolean): Promise<string[]> => {
+    asked.length = 0;
+    const { items } = await list.see<Page>(listUrl, { query: { inStock } });
+    return items.map(({ sku }) => sku);
+  };
+  assert.deepEqual(
+    [await shown(true), asked],
+    [
+      ['A', 'B'],
+      ['walk products', 'read products'],
+    ],
+  );
+  for (const sku of ['A', 'B']) await look(list, sku);
+  assert.deepEqual([await shown(true), asked], [['A', 'B'], ['walk products']]);
+  meanwhile = () => list.given(tell(reserved('o1', { sku: 'A', quantity: 5 })));
+  assert.deepEqual(await shown(true), ['B']);
+  assert.equal(asked.filter((name) => name === 'read products').length, 1);
+  meanwhile = async () => {};
+  assert.deepEqual([await shown(false), asked], [['A'], ['walk products']]);
+});
+
 test('a cursor of another product list is refused', async (t) => {
   const side = await readSideForTests(t);
   const { tell } = story();

@@ -209,32 +209,33 @@ const readProducts = (database: Sql, skus: readonly string[]): Promise<(ViewRow 
     [skus],
   );
 
+const isInStock = ({ on_hand: onHand, reserved }: ViewRow): boolean => onHand > reserved;
+
+/** A product whose stock is known before anybody asks for its bytes. */
+class StockedResource extends AppliedResource {
+  readonly isInStock: boolean;
+
+  constructor(row: ViewRow, catalogue: string) {
+    super(() => viewText(row), {
+      bytesMax: Buffer.byteLength(catalogue) + row.sku.length + numbersBytesMax,
+      etag: row.stock_version === 0 ? String(row.version) : `${row.version}.${row.stock_version}`,
+      revision: row.version,
+      revisionBeside: row.stock_version,
+    });
+    this.isInStock = isInStock(row);
+  }
+}
+
 /** Undefined: not in the catalogue. */
 const resourceOf = (row: ViewRow): Resource | undefined =>
-  row.catalogue === null
-    ? undefined
-    : new AppliedResource(() => viewText(row), {
-        bytesMax: Buffer.byteLength(row.catalogue) + row.sku.length + numbersBytesMax,
-        etag: row.stock_version === 0 ? String(row.version) : `${row.version}.${row.stock_version}`,
-        revision: row.version,
-        revisionBeside: row.stock_version,
-      });
+  row.catalogue === null ? undefined : new StockedResource(row, row.catalogue);
 
 /** Availability and version, with their names. */
 const numbersBytesMax = 160;
 
-function viewText({ sku, version, catalogue, on_hand: onHand, reserved }: ViewRow): string {
-  const { name, description, price } = JSON.parse(catalogue!) as Pick<ProductView, 'name' | 'description' | 'price'>;
-  const view: ProductView = {
-    sku,
-    name,
-    ...(description === undefined ? {} : { description }),
-    price,
-    availability: { onHand, reserved, available: onHand - reserved },
-    version,
-  };
-  return JSON.stringify(view);
-}
+/** A `ProductView`: `catalogue` is the part of it that has name, description and price, in this order. */
+const viewText = ({ sku, version, catalogue, on_hand: onHand, reserved }: ViewRow): string =>
+  `{"sku":${JSON.stringify(sku)},${catalogue!.slice(1, -1)},"availability":{"onHand":${onHand},"reserved":${reserved},"available":${onHand - reserved}},"version":${version}}`;
 
 /** Beyond `start` is everything: the last character of Unicode is in no name. */
 const ascending = { direction: 'asc', beyond: '>', start: `''` } as const;
@@ -267,7 +268,11 @@ async function listProducts(
     itemsOf: (skus) =>
       itemTexts(
         skus,
-        (sku) => (inStock === null ? cache.peek(cacheKey(sku))?.bytes : undefined),
+        (sku) => {
+          const kept = cache.peek(cacheKey(sku));
+          const isWanted = inStock === null || (kept instanceof StockedResource && kept.isInStock === inStock);
+          return isWanted ? kept?.bytes : undefined;
+        },
         async (missing) => {
           const rows = await readProducts(reads.plannedOnce, missing);
           const isAhead = ({ sku, version, stock_version }: ViewRow): boolean =>
@@ -277,7 +282,7 @@ async function listProducts(
           return (
             rows
               // What has changed since it was found is not what is asked for any more.
-              .filter((row) => inStock === null || row.on_hand > row.reserved === inStock)
+              .filter((row) => inStock === null || isInStock(row) === inStock)
               .map((row) => [row.sku, viewText(row)])
           );
         },
