@@ -1,0 +1,2 @@
+-- As with the tables of the log, which these are written with.
+alter table payments set (autovacuum_analyze_threshold = 1000000);
