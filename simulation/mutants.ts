@@ -68,7 +68,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'what was read is checked',
     file: batch,
-    from: 'for (const stream of one.reads) checks.set(stream, view.get(stream)!.base);',
+    from: 'for (const stream of one.reads) expected.set(stream, view.get(stream)!.base);',
     to: '',
   },
   {

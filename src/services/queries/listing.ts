@@ -189,7 +189,7 @@ export async function readPage(
   const lookUp = async (rare: readonly SoughtIn[], most: number): Promise<Listed[] | null> =>
     allOf(await run('searchWords', [...parameters(after, most), tsqueryOf(rare.map(({ word }) => word))]), most);
   const lookUpSeldom = async (): Promise<Listed[] | null> => {
-    // A walk is full after so many entries at the least; without a row that is sampled, whatever is looked up is seldom.
+    // Until a page is full, a walk goes through `pageMax * of.rows / rows` entries.
     const seldom = await wordsThat((rows, of) => rows * entriesPerRow * rows <= pageMax * of.rows);
     return seldom.length === 0 ? null : lookUp(seldom, seldomRowsMax + 1);
   };
