@@ -21,14 +21,18 @@ export const awaitHeadSql = 'select position from log_head for update';
 export const rfc3339 = (column: string): string =>
   `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
 
+type AppendRow = {
+  readonly head: number;
+  readonly conflicts: string | null;
+  readonly duplicates: string | null;
+  readonly fenced: string | null;
+};
+
 /** `sql` is that of `appendSql`. */
-export async function send(writer: Sql, sql: string, values: Sent['values']): Promise<SendResult> {
-  const [row] = await writer.query<{
-    head: number;
-    conflicts: string | null;
-    duplicates: string | null;
-    fenced: string | null;
-  }>('append', sql, values);
+export const send = (writer: Sql, sql: string, values: Sent['values']): Promise<SendResult> =>
+  writer.query<AppendRow>('append', sql, values).then(resultOf);
+
+function resultOf([row]: readonly AppendRow[]): SendResult {
   const { head, conflicts, duplicates, fenced } = row!;
   if (conflicts === null && duplicates === null && fenced === null) return { head };
   const parsed = <T>(text: string | null): T[] => (text === null ? [] : (JSON.parse(text) as T[]));
@@ -93,12 +97,13 @@ export function appendParameters(
   const types = events.map((event) => eventTypes?.storedName(event) ?? event.type);
   const data = events.map((event) => JSON.stringify(event.data));
   const origins = events.map(({ origin }) => JSON.stringify(origin));
-  // Times and types hold nothing that JSON would quote.
+  // Times and types hold nothing that JSON would quote. Put around the whole, the brackets would have it copied again.
+  const last = events.length - 1;
   const texts = events.map(
     ({ at, version, stream }, n) =>
-      `{"n":${n + 1},"at":"${at}","v":${version},"slot":${slots[n]},"s":${JSON.stringify(stream)},"type":"${types[n]}","data":${data[n]},"origin":${origins[n]}}`,
+      `${n === 0 ? '[' : ','}{"n":${n + 1},"at":"${at}","v":${version},"slot":${slots[n]},"s":${JSON.stringify(stream)},"type":"${types[n]}","data":${data[n]},"origin":${origins[n]}}${n === last ? ']' : ''}`,
   );
-  const content = events.length === 0 ? null : `[${texts.join()}]`;
+  const content = events.length === 0 ? null : texts.join('');
   const ofEvents = (column: () => string): string | null => (events.length === 0 ? null : column());
   const ofWrites = (column: () => string): string | null => (writes.length === 0 ? null : column());
   const ofKeys = (column: () => string): string | null => (keys.length === 0 ? null : column());

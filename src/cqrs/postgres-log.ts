@@ -87,7 +87,6 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
   const { database, source, eventTypes, inlineTables = [], ports = systemPorts } = options;
   const appendText = appendSql(inlineTables);
   const sentAs = (batch: AppendBatch): Sent => appendParameters(batch, eventTypes, inlineTables);
-  const record = (connection: Sql, sent: Sent): Promise<SendResult> => send(connection, appendText, sent.values);
   await claim(database, source);
   const tail = new Tail();
   const reader = postgresLogReader(database, source, eventTypes);
@@ -135,6 +134,12 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
     writer = null;
   }
 
+  /** Of what it sends, nothing is held but the sizes: see `statement` in `platform/postgres.ts`. */
+  function record(connection: Sql, batch: AppendBatch): Promise<Attempted> {
+    const { values, eventBytes } = sentAs(batch);
+    return send(connection, appendText, values).then((result) => ({ batch, eventBytes, result }));
+  }
+
   /** NOTIFY takes a lock on commit that all databases share, so it is sent at most once per interval, for all batches in it. */
   function wakeOthers(): void {
     cancelWake ??= ports.after(wakeEveryMs, () => {
@@ -178,14 +183,15 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
         const left = giveUpAt - ports.elapsed();
         const doubtful = inDoubt;
         const committedAt = doubtful === null ? null : await within(ports, left, findCommitted(connection, doubtful));
-        if (doubtful !== null && committedAt !== null) return publish(doubtful, sentAs(doubtful), committedAt);
-        const { batch, sent, result } = await within(
+        if (doubtful !== null && committedAt !== null)
+          return publish(doubtful, sentAs(doubtful).eventBytes, committedAt);
+        const { batch, eventBytes, result } = await within(
           ports,
           left,
           attempt(connection, (sending) => (inDoubt = sending)),
         );
         failpoint('log-committed');
-        return 'conflicts' in result ? result : publish(batch, sent, result.head);
+        return 'conflicts' in result ? result : publish(batch, eventBytes, result.head);
       } catch (error) {
         if (!(error instanceof DatabaseUnavailable) && !isTransient(error)) throw error;
         dropWriter();
@@ -212,10 +218,10 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
   const unavailable = (cause: unknown): EngineError =>
     new EngineError('log-unavailable', `the log of ${source} did not answer within ${appendTimeoutMs} ms`, cause);
 
-  function publish(batch: AppendBatch, sent: Sent, headBefore: number): AppendResult {
+  function publish(batch: AppendBatch, eventBytes: Sent['eventBytes'], headBefore: number): AppendResult {
     const appended = batch.events.map((event, n) => recorded(source, event, headBefore + n + 1));
     if (appended.length > 0) {
-      tail.push(appended, sent.eventBytes);
+      tail.push(appended, eventBytes);
       wakeOthers();
     }
     return { appended, head: headBefore + appended.length };
@@ -229,27 +235,23 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
     head: reader.head,
     anchor: reader.anchor,
 
-    async append(batch) {
-      const sent = sentAs(batch);
-      return inTurn(() =>
+    append: (batch) =>
+      inTurn(() =>
         untilKnown(async (connection, attempting) => {
           attempting(batch);
           failpoint('log-sending');
           failpointOnceSent('log-sent');
-          return { batch, sent, result: await record(connection, sent) };
+          return record(connection, batch);
         }),
-      );
-    },
+      ),
 
     appendAlone(streams, decide) {
       return inTurn(() =>
         untilKnown((connection, attempting) =>
           alone(connection, async () => {
-            const batch = decide(await loadStreams(connection, streams));
-            const sent = sentAs(batch);
-            const result = await record(connection, sent);
-            attempting(batch);
-            return { batch, sent, result };
+            const attempted = await record(connection, decide(await loadStreams(connection, streams)));
+            attempting(attempted.batch);
+            return attempted;
           }),
         ),
       );
@@ -339,10 +341,13 @@ export function postgresLogReader(database: Database, source: string, eventTypes
 }
 
 /** One try; calls `attempting` before the step whose answer, if lost, leaves open whether the batch is recorded. */
-type Attempt = (
-  connection: PinnedConnection,
-  attempting: (batch: AppendBatch) => void,
-) => Promise<{ readonly batch: AppendBatch; readonly sent: Sent; readonly result: SendResult }>;
+type Attempt = (connection: PinnedConnection, attempting: (batch: AppendBatch) => void) => Promise<Attempted>;
+
+type Attempted = {
+  readonly batch: AppendBatch;
+  readonly eventBytes: Sent['eventBytes'];
+  readonly result: SendResult;
+};
 
 async function loadStreams(sql: Sql, streams: readonly StreamId[]): Promise<StreamRow[]> {
   const rows = await sql.query<{ stream: string; version: number; state: string }>(

@@ -101,6 +101,16 @@ export function postgresReadStore(database: Database): ReadStore {
     return found;
   }
 
+  /** Not async: see `statement` in `platform/postgres.ts`. */
+  function write(moves: readonly CheckpointMove[], changes: RowChanges): Promise<unknown> {
+    const { signature, text, values } = statementOf(moves, generations, changes);
+    const statement = statements.get(signature) ?? { name: `apply ${digest(text())}`, text: text() };
+    statements.set(signature, statement);
+    failpoint('projection-committing');
+    failpointOnceSent('projection-sent');
+    return database.query(statement.name, statement.text, values);
+  }
+
   /** Takes over what has been committed, so that what is kept is what the database holds. */
   function remember(transaction: Transaction): void {
     const isCurrent = generation === transaction.begun;
@@ -193,12 +203,7 @@ export function postgresReadStore(database: Database): ReadStore {
           put: (table, rows, columns) => transaction.changes.put(table, rows as readonly Row[], columns),
           remove: (table, keys) => transaction.changes.remove(table, keys),
         });
-        const { signature, text, values } = statementOf(moves, generations, transaction.changes);
-        const statement = statements.get(signature) ?? { name: `apply ${digest(text())}`, text: text() };
-        statements.set(signature, statement);
-        failpoint('projection-committing');
-        failpointOnceSent('projection-sent');
-        await database.query(statement.name, statement.text, values);
+        await write(moves, transaction.changes);
         underWay.delete(transaction);
         for (const { consumer } of moves.filter(takesBack))
           generations.set(consumer, (generations.get(consumer) ?? 0) + 1);

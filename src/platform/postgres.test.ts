@@ -3,8 +3,10 @@ import type { Socket } from 'node:net';
 import { constants, getPriority } from 'node:os';
 import { test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { testDatabase, testDatabaseUrl } from '../../tests/database.ts';
-import { arrayLiteral, DatabaseUnavailable, openDatabase, overOneConnection } from './postgres.ts';
+import { arrayLiteral, DatabaseUnavailable, openDatabase, overOneConnection, type Sql } from './postgres.ts';
 
 for (const code of ['EPIPE', 'ECONNRESET']) {
   test(`a connection that breaks with ${code} is a database that does not answer, and no answer of it`, async (t) => {
@@ -68,6 +70,30 @@ test('an array arrives as it was, whatever its texts hold', async (t) => {
 test('what the database refuses is its answer', async (t) => {
   const database = await testDatabase(t, []);
   await assert.rejects(database.query('wrong', 'select 1 / 0'), { code: '22012' });
+});
+
+test('what a statement was given is let go once it is sent, and not only once it is answered', async (t) => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const database = await testDatabase(t, []);
+  const pinned = await database.pin();
+  const send = (sql: Sql): { answer: Promise<unknown>; values: WeakRef<object> } => {
+    const values = ['0.5'];
+    return { answer: sql.query('wait', 'select pg_sleep($1)', values), values: new WeakRef(values) };
+  };
+  for (const sql of [database, pinned]) {
+    // Connected, and prepared.
+    await send(sql).answer;
+    const { answer, values } = send(sql);
+    let isAnswered = false;
+    void answer.then(() => (isAnswered = true));
+    // A reference that was made or looked at in this turn is held until its end; a connection of the pool comes a turn later.
+    for (let turn = 0; turn < 3; turn += 1) await setImmediate();
+    collect();
+    assert.deepEqual([values.deref(), isAnswered], [undefined, false]);
+    await answer;
+  }
+  pinned.release();
 });
 
 test('a transaction in which a statement fails is not done, also when nobody looked at that statement', async (t) => {

@@ -97,17 +97,20 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
   });
 
   const sqlOf = (client: pg.PoolClient): Sql => ({
-    async query<Row extends object>(name: string, text: string, values: readonly unknown[] = []) {
+    query<Row extends object>(name: string, text: string, values: readonly unknown[] = []) {
       gather(client);
-      return (await answered(client.query({ name, text, values: values as unknown[] }))).rows as Row[];
+      const { promise, resolve, reject } = Promise.withResolvers<pg.QueryResult<Row>>();
+      client.query(statement(name, text, values), (error: Error | null, result: pg.QueryResult<Row>) =>
+        error === null ? resolve(result) : reject(error),
+      );
+      return answered(promise).then(rowsOf);
     },
   });
   const connect = (): Promise<pg.PoolClient> => answered(pool.connect());
 
   return {
-    async query<Row extends object>(name: string, text: string, values: readonly unknown[] = []) {
-      return (await answered(pool.query({ name, text, values: values as unknown[] }))).rows as Row[];
-    },
+    query: <Row extends object>(name: string, text: string, values: readonly unknown[] = []) =>
+      answered(pool.query<Row>(statement(name, text, values))).then(rowsOf),
 
     async transaction(work) {
       const client = await connect();
@@ -139,6 +142,25 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
 
     end: () => pool.end(),
   };
+}
+
+const rowsOf = <Row extends object>({ rows }: pg.QueryResult<Row>): Row[] => rows;
+
+/**
+ * A statement that lets go of its values once they are sent. Those of a batch are texts of hundreds of kilobytes: held until
+ * the answer is there, they outlive collections of the young generation, and then only full ones reach them. For the same
+ * reason nothing that sends a batch is an async function: while one waits, it holds all that it was given.
+ */
+function statement(name: string, text: string, values: readonly unknown[]): pg.QueryConfig {
+  const query = new pg.Query({ name, text, values: values as unknown[] }) as pg.Query & { values: unknown };
+  const { submit } = query;
+  query.submit = (connection) => {
+    const refused = submit.call(query, connection);
+    query.values = undefined;
+    return refused;
+  };
+  // A query is taken where its description is.
+  return query as unknown as pg.QueryConfig;
 }
 
 /**
