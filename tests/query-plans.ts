@@ -1,10 +1,14 @@
-/** `npm run plans`: the lists at size; the plans of the very statements that they send, for any mix of filters, frequent and rare. */
+/**
+ * `npm run plans`: the lists at size; the plans of the very statements that they send, for any mix of filters, frequent and rare.
+ * And a log at size: what is asked of it all the time reads no table through.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { escapeLiteral } from 'pg';
+import { readFacts } from '#audit/evidence.ts';
 import type { OrderListQuery, OrderView, ProductListQuery, ProductView } from '#contracts/http.ts';
 import type { QueryRoute } from '#contracts/routes.ts';
-import { checkpointSchemaFolder } from '#cqrs/postgres-log.ts';
+import { checkpointSchemaFolder, forgetKeys, logSchemaFolders, openPostgresLog } from '#cqrs/postgres-log.ts';
 import { arrayLiteral, type Database, openDatabase } from '#platform/postgres.ts';
 import { createReadModels, openReads, queriesSchema, type ReadDatabases } from '#services/queries/service.ts';
 import { testDatabaseUrl } from './database.ts';
@@ -239,4 +243,57 @@ test(`lists of ${orders} orders`, async (t) => {
     assert.equal((await items({ q: 'unicorn', inStock: false })).length, 0);
     assert.equal((await items({ q: 'nowhere' })).length, 0);
   });
+});
+
+test('what is asked of a log with 600,000 events reads no table through', async (t) => {
+  const database = openDatabase(await testDatabaseUrl(t, logSchemaFolders), {
+    applicationName: 'test',
+    poolMax: 1,
+    statementTimeoutMs: 600_000,
+  });
+  t.after(() => database.end());
+  const log = await openPostgresLog({ database, source: 'ordering-1' });
+  t.after(() => log.close());
+  await database.query(
+    '',
+    `insert into events (position, at, version, slot, stream, type, data, origin)
+     select n, timestamptz '2026-01-01' + n * interval '1 s', n % 3 + 1, 1, 'order-' || n / 3, 'OrderReserved', '{}', '{}'
+     from generate_series(3, 600002) n`,
+  );
+  await database.query(
+    '',
+    `insert into streams (stream, version, slot, due_at, state)
+     select 'order-' || n, 3, 1, case when n % 50 = 0 then timestamptz '2026-02-01' + n * interval '1 s' end, '{}'
+     from generate_series(1, 200000) n`,
+  );
+  await database.query(
+    '',
+    `insert into idempotency_keys (caller, key, fingerprint, answer, at)
+     select 'customer:' || n % 9000, 'key-' || n, 'f', '{}', timestamptz '2026-01-01' + n * interval '1 s'
+     from generate_series(1, 600000) n`,
+  );
+  await database.query('', 'vacuum analyze');
+  const readThrough = async (): Promise<Record<string, number>> => {
+    await database.query('', 'select pg_stat_force_next_flush()');
+    const rows = await database.query<{ name: string; scans: number }>(
+      '',
+      `select relname as name, seq_scan as scans from pg_stat_user_tables
+       where relname in ('events', 'streams', 'idempotency_keys') order by 1`,
+    );
+    return Object.fromEntries(rows.map(({ name, scans }) => [name, scans]));
+  };
+  const before = await readThrough();
+  assert.deepEqual(Object.keys(before), ['events', 'idempotency_keys', 'streams']);
+
+  const streams = Array.from({ length: 500 }, (_, n) => `order-${n * 397 + 1}`);
+  assert.equal(await forgetKeys(database, '2026-01-01T00:00:00Z', 20_000), 0);
+  assert.equal(await forgetKeys(database, '2026-01-01T00:01:00Z', 20_000), 59);
+  assert.equal((await log.load(streams)).length, 500);
+  assert.equal((await log.due('2026-02-01T01:00:00.000Z', 1_000)).length, 72);
+  assert.equal((await log.read(300_000, 500)).length, 500);
+  assert.equal((await readFacts(database, 'ordering', 'stream = any($1)', [streams])).length, 1_500);
+  // As the audit asks for listings.
+  const listed = 'select distinct stream from events where stream = any($1)';
+  assert.equal((await database.query('', listed, [streams])).length, 500);
+  assert.deepEqual(await readThrough(), before);
 });
