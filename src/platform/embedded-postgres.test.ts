@@ -2,11 +2,17 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { assertDurable, NotDurable, startEmbeddedPostgres, type EmbeddedPostgres } from './embedded-postgres.ts';
+import {
+  assertDurable,
+  NotDurable,
+  sharedBuffersMb,
+  startEmbeddedPostgres,
+  type EmbeddedPostgres,
+} from './embedded-postgres.ts';
 import { FolderInUse } from './folder-lock.ts';
 import { createLogger } from './logger.ts';
 import { startOf } from './other-process.ts';
@@ -46,6 +52,21 @@ test('its servers give way to who has work for them', { skip: !canWeighSessions(
     Number(readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ')[38]);
   await until(async () => policyOf(server.pid) === batch && policyOf(row!.pid) === batch);
   assert.match(readFileSync(`/proc/${server.pid}/autogroup`, 'utf8'), /nice 10$/m);
+});
+
+test('PostgreSQL keeps of its tables what a quarter of the memory holds, and no more than 1 GB', async () => {
+  const gb = 1_024 ** 3;
+  assert.deepEqual(
+    [0.0625, 0.5, 2, 4, 24].map((memory) => sharedBuffersMb(memory * gb)),
+    [32, 128, 512, 1_024, 1_024],
+  );
+  await using server = await start();
+  await using orders = open(server, 'orders');
+  const [row] = await orders.query<{ megabytes: number }>(
+    'buffers',
+    `select setting::int * 8 / 1024 as megabytes from pg_settings where name = 'shared_buffers'`,
+  );
+  assert.equal(row!.megabytes, sharedBuffersMb(Math.min(totalmem(), process.constrainedMemory() || Infinity)));
 });
 
 test('the data survives a restart', async () => {

@@ -23,6 +23,7 @@ import {
   statSync,
   truncateSync,
 } from 'node:fs';
+import { totalmem } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { giveWay } from './background.ts';
@@ -222,7 +223,6 @@ const serverSettings = {
   fsync: 'on',
   full_page_writes: 'on',
   synchronous_commit: 'on',
-  shared_buffers: '256MB',
   max_connections: '200',
   // Also the default, and what a backup of the running server needs.
   wal_level: 'replica',
@@ -246,6 +246,22 @@ const serverSettings = {
   log_timezone: 'UTC',
   log_line_prefix: '%m [%p] %d ',
 };
+
+/**
+ * What PostgreSQL keeps of its tables by itself. Of a table that does not fit, pages are written by whoever needs their
+ * place, commands among them; it is taken as it is needed, so that a quarter costs nobody anything who has little.
+ *
+ * Promises:
+ * - a quarter of the memory there is, and no more than 1 GB
+ */
+export const sharedBuffersMb = (memoryBytes: number): number =>
+  Math.round(Math.min(Math.max(memoryBytes / 4 / 1_048_576, sharedBuffersMbMin), sharedBuffersMbMax));
+
+const sharedBuffersMbMin = 32;
+const sharedBuffersMbMax = 1_024;
+
+/** Of the machine, or what a container leaves of it. */
+const memoryBytes = (): number => Math.min(totalmem(), process.constrainedMemory() || Infinity);
 
 const startTimeoutMs = 300_000; // after a crash it first replays up to max_wal_size
 const orphansTimeoutMs = 15_000; // what is left of a killed server ends with its last query
@@ -334,7 +350,11 @@ class Server {
 
   #spawn(): ChildProcess {
     const { account, location, socketFolder, postgres } = this.#home;
-    const settings = { ...serverSettings, unix_socket_directories: `"${socketFolder.replaceAll('"', '""')}"` };
+    const settings = {
+      ...serverSettings,
+      shared_buffers: `${sharedBuffersMb(memoryBytes())}MB`,
+      unix_socket_directories: `"${socketFolder.replaceAll('"', '""')}"`,
+    };
     const log = openSync(this.#logFile, 'a', 0o640);
     try {
       this.#child = spawn(
