@@ -8,6 +8,7 @@ import { bodyBytesMax } from './json-body.ts';
 import type { Overload } from './overload.ts';
 import type { RequestFigures, Shed } from './request-figures.ts';
 import { continueTrace } from './trace-context.ts';
+import { createTurns } from './turns.ts';
 
 export type SheddingOptions = {
   readonly overload: Overload;
@@ -18,8 +19,8 @@ export type SheddingOptions = {
 };
 
 /**
- * Puts itself before whoever answers the requests of `server`, and answers those itself for which there is no room.
- * Those who look after the house are always let in.
+ * Puts itself before whoever answers the requests of `server`, and answers those itself for which there is no room; the
+ * others are let in a few at a time. Those who look after the house are always let in, and at once.
  */
 export function shedRequests(
   server: Server,
@@ -35,12 +36,20 @@ export function shedRequests(
     return true;
   }
 
+  const turns = createTurns(ports);
+
   comeFirst(server, (request, response, goOn) => {
     const isRead = request.method === 'GET' || request.method === 'HEAD';
-    const tooLong = overload.tooLong(isRead);
-    const isLetIn = tooLong === null || isOfTheHouse(request.url!);
-    if (isLetIn && hasRoom(request, response)) return goOn(request, response);
-    const line = isLetIn ? 'bodies' : tooLong;
+    const tooLong = overload.tooLong(isRead, turns.waitedMs());
+    const isFirst = isOfTheHouse(request.url!);
+    // Whoever has gone while waiting is answered no more.
+    const letIn = (): void => void (request.socket.destroyed || goOn(request, response));
+    let line: keyof Shed;
+    if (tooLong !== null && !isFirst) line = tooLong;
+    else if (!hasRoom(request, response)) line = 'bodies';
+    else if (isFirst) return letIn();
+    else if (turns.enter(letIn)) return;
+    else line = 'turn';
     figures.shed[line][isRead ? 'reads' : 'commands'] += 1;
     turnAway(request, response, line, retryAfterSeconds(overload.sinceMs(), ports.random()));
   });

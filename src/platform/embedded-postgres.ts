@@ -228,7 +228,8 @@ const serverSettings = {
   wal_level: 'replica',
   // A backup that hangs ends when it has kept back so much of the log: it must not fill the disk of the shop.
   max_slot_wal_keep_size: '16GB',
-  wal_compression: 'on',
+  // With it, whoever is the first to change a page after a checkpoint compresses it, and then everybody is.
+  wal_compression: 'off',
   // Else each new file of the log is written twice, the first time with zeros, while every commit waits.
   wal_init_zero: 'off',
   max_wal_size: '2GB',
