@@ -84,6 +84,21 @@ test('those who were turned away are counted, by what was too long for them', as
   });
 });
 
+test('so many may wait for their turn, and each of those beyond is told so', async (t) => {
+  const figures = createRequestFigures();
+  const { exchange } = await gatewayFor(t, { figures });
+  const each = 2_500;
+  const last = 'GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n';
+  const read = await Promise.all(
+    Array.from({ length: 12 }, () => exchange('GET /v1/nothing HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(each) + last)),
+  );
+  const count = (what: string): number => read.reduce((sum, text) => sum + text.split(what).length - 1, 0);
+  assert.ok(figures.shed.turn.reads > 0, 'all were taken up');
+  assert.equal(count('HTTP/1.1 503 '), figures.shed.turn.reads);
+  assert.equal(count('HTTP/1.1 404 ') + figures.shed.turn.reads, 12 * each);
+  assert.ok(count('Too many requests have come at once.') === figures.shed.turn.reads);
+});
+
 test('large bodies that are on their way are bounded, all of them together', async (t) => {
   const figures = createRequestFigures();
   const { gateway, call } = await gatewayFor(t, { figures, bodyBytesUnderWayMax: 1_500_000 });
