@@ -6,17 +6,12 @@ import { tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import {
-  assertDurable,
-  NotDurable,
-  sharedBuffersMb,
-  startEmbeddedPostgres,
-  type EmbeddedPostgres,
-} from './embedded-postgres.ts';
+import { assertDurable, NotDurable, startEmbeddedPostgres, type EmbeddedPostgres } from './embedded-postgres.ts';
 import { FolderInUse } from './folder-lock.ts';
 import { createLogger } from './logger.ts';
 import { startOf } from './other-process.ts';
 import { PostgresFailed } from './postgres-leftovers.ts';
+import { sharedBuffersMb } from './postgres-settings.ts';
 import { openDatabase, type Database } from './postgres.ts';
 
 // One folder for all tests, in their order, as one machine would have it; its name is not a tidy one.

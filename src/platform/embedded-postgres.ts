@@ -23,7 +23,6 @@ import {
   statSync,
   truncateSync,
 } from 'node:fs';
-import { totalmem } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { giveWay } from './background.ts';
@@ -32,6 +31,7 @@ import { lockFolder } from './folder-lock.ts';
 import type { Logger } from './logger.ts';
 import { environment, findPostgresHome, NoPostgresHere, type PostgresHome } from './postgres-home.ts';
 import { clearLeftovers, PostgresFailed, socketPort } from './postgres-leftovers.ts';
+import { serverSettings } from './postgres-settings.ts';
 import { openDatabase, type Sql } from './postgres.ts';
 import { sleep, systemPorts } from './ports.ts';
 
@@ -214,56 +214,6 @@ async function initialise({ account, location, initdb }: PostgresHome, signal: A
   closeSync(folder);
 }
 
-const serverSettings = {
-  // Only the socket, and only in a folder that nobody else can enter: therefore `trust` is enough.
-  listen_addresses: '',
-  unix_socket_permissions: '0700',
-  port: String(socketPort),
-  cluster_name: 'twofold',
-  fsync: 'on',
-  full_page_writes: 'on',
-  synchronous_commit: 'on',
-  max_connections: '200',
-  // Also the default, and what a backup of the running server needs.
-  wal_level: 'replica',
-  // A backup that hangs ends when it has kept back so much of the log: it must not fill the disk of the shop.
-  max_slot_wal_keep_size: '16GB',
-  // With it, whoever is the first to change a page after a checkpoint compresses it, and then everybody is.
-  wal_compression: 'off',
-  // Else each new file of the log is written twice, the first time with zeros, while every commit waits.
-  wal_init_zero: 'off',
-  max_wal_size: '2GB',
-  checkpoint_timeout: '15min',
-  random_page_cost: '1.1',
-  effective_io_concurrency: '64',
-  autovacuum_naptime: '10s',
-  // 3,000 rows of a table are read to know it instead of 30,000: all that is asked goes by key or by a known index, and
-  // new tables are looked at again every few seconds.
-  default_statistics_target: '10',
-  // Our queries are short and many: workers of one query would only take the cores from the others, and
-  // the memory they share is 64 MB in a container, where such a query fails.
-  max_parallel_workers_per_gather: '0',
-  timezone: 'UTC',
-  log_timezone: 'UTC',
-  log_line_prefix: '%m [%p] %d ',
-};
-
-/**
- * What PostgreSQL keeps of its tables by itself. Of a table that does not fit, pages are written by whoever needs their
- * place, commands among them; it is taken as it is needed, so that a quarter costs nobody anything who has little.
- *
- * Promises:
- * - a quarter of the memory there is, and no more than 1 GB
- */
-export const sharedBuffersMb = (memoryBytes: number): number =>
-  Math.round(Math.min(Math.max(memoryBytes / 4 / 1_048_576, sharedBuffersMbMin), sharedBuffersMbMax));
-
-const sharedBuffersMbMin = 32;
-const sharedBuffersMbMax = 1_024;
-
-/** Of the machine, or what a container leaves of it. */
-const memoryBytes = (): number => Math.min(totalmem(), process.constrainedMemory() || Infinity);
-
 const startTimeoutMs = 300_000; // after a crash it first replays up to max_wal_size
 const orphansTimeoutMs = 15_000; // what is left of a killed server ends with its last query
 const fastStopTimeoutMs = 2_500;
@@ -351,11 +301,7 @@ class Server {
 
   #spawn(): ChildProcess {
     const { account, location, socketFolder, postgres } = this.#home;
-    const settings = {
-      ...serverSettings,
-      shared_buffers: `${sharedBuffersMb(memoryBytes())}MB`,
-      unix_socket_directories: `"${socketFolder.replaceAll('"', '""')}"`,
-    };
+    const settings = { ...serverSettings(), unix_socket_directories: `"${socketFolder.replaceAll('"', '""')}"` };
     const log = openSync(this.#logFile, 'a', 0o640);
     try {
       this.#child = spawn(
