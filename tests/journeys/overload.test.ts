@@ -7,7 +7,7 @@ import { auditAfter } from '../../load/audit-after.ts';
 import { programDataDir, startTestProgram } from '../running-program.ts';
 import { type Problem, type Reply, until } from '../shop-client.ts';
 
-const clients = 100;
+const clients = 1_000;
 const floodTimeoutMs = 30_000;
 const turnedAwayWanted = 200;
 const orderedWanted = 20;
