@@ -72,6 +72,18 @@ test('what the database refuses is its answer', async (t) => {
   await assert.rejects(database.query('wrong', 'select 1 / 0'), { code: '22012' });
 });
 
+test('what the database refuses tells who has asked for it', async (t) => {
+  const database = await testDatabase(t, []);
+  async function whoAsks(sql: Sql): Promise<void> {
+    await sql.query('wrong', 'select 1 / 0');
+  }
+  const pinned = await database.pin();
+  for (const sql of [database, pinned])
+    await assert.rejects(whoAsks(sql), ({ stack }: Error) => /whoAsks/.test(stack!));
+  await assert.rejects(database.transaction(whoAsks), ({ stack }: Error) => /whoAsks/.test(stack!));
+  pinned.release();
+});
+
 test('what a statement was given is let go once it is sent, and not only once it is answered', async (t) => {
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc') as () => void;

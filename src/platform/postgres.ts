@@ -248,6 +248,8 @@ async function answered<T>(asked: Promise<T>): Promise<T> {
     return await asked;
   } catch (error) {
     const sqlState = sqlStateOf(error);
+    // What was read from the socket tells where that was; who has asked is who waits here.
+    if (sqlState !== null) Error.captureStackTrace(error as Error);
     // Shut down, crashed or starting; connection exceptions.
     if (sqlState !== null && !sqlState.startsWith('57P') && !sqlState.startsWith('08')) throw error;
     throw new DatabaseUnavailable(`the database does not answer: ${(error as Error).message}`, { cause: error });
