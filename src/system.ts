@@ -24,7 +24,7 @@ import { startGateway } from '#gateway/server.ts';
 import { createFreshness, type Freshness } from '#operations/freshness.ts';
 import { assertDurable } from '#platform/embedded-postgres.ts';
 import type { Logger } from '#platform/logger.ts';
-import { processorMs, systemPorts } from '#platform/ports.ts';
+import { systemPorts } from '#platform/ports.ts';
 import { migrate } from '#platform/migrations.ts';
 import { type Database, openDatabase } from '#platform/postgres.ts';
 import type { Settings } from '#platform/settings.ts';
@@ -189,7 +189,6 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
     const shopConsumers = [...running.values()].flatMap(({ consumers }) => consumers);
     const overload = createOverload({
       ports: systemPorts,
-      processorMs,
       waitMs: settings.waitMs,
       commandWaitMs: () => Math.max(0, ...shopBuses.map((bus) => bus.waitedMs())),
       behindMs: watchLag([...shopConsumers, ...readSide], systemPorts),

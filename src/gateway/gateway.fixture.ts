@@ -11,7 +11,7 @@ import { EngineError } from '#cqrs/errors.ts';
 import type { CommandRequest, QueryRequest, Route, Shown } from '#contracts/routes.ts';
 import { Closed, ID_PATTERN } from '#contracts/values.ts';
 import { createLiveStreams } from './live-streams.ts';
-import { processorMs, systemPorts } from '#platform/ports.ts';
+import { systemPorts } from '#platform/ports.ts';
 import { createOverload } from './overload.ts';
 import { createRequestFigures } from './request-figures.ts';
 import { createSearches } from './searches.ts';
@@ -253,7 +253,7 @@ export async function gatewayFor(t: TestContext, overrides: Partial<GatewayOptio
     queuedRequestsMax: 100,
     figures,
     searches: createSearches({ ports: systemPorts, atOnceMax: 2, waitingMax: 2, waitMs: 0, figures }),
-    overload: createOverload({ ports: systemPorts, processorMs, waitMs: 0, commandWaitMs: () => 0, behindMs: () => 0 }),
+    overload: createOverload({ ports: systemPorts, waitMs: 0, commandWaitMs: () => 0, behindMs: () => 0 }),
     liveStreams: createLiveStreams({
       streamsMax: 100,
       streamsPerCustomerMax: 10,

@@ -6,107 +6,84 @@ import { createOverload } from './overload.ts';
 /** A clock, and turns of an event loop, that move when they are told to. */
 function world(waitMs = 50) {
   let nowMs = 1_000;
-  let workedMs = 0;
   let ends: (() => void)[] = [];
-  const measured = { commandWaitMs: 0, behindMs: 0 };
+  const measured = { turnWaitMs: 0, commandWaitMs: 0, behindMs: 0 };
   const overload = createOverload({
     ports: { ...systemPorts, elapsed: () => nowMs, soon: (act) => void ends.push(act) },
-    processorMs: () => workedMs,
     waitMs,
     commandWaitMs: () => measured.commandWaitMs,
     behindMs: () => measured.behindMs,
   });
-  /** Others have the processor. */
   const pass = (ms: number): void => void (nowMs += ms);
-  const work = (ms: number): void => {
-    nowMs += ms;
-    workedMs += ms;
-  };
   const endTurn = (): void => {
     for (const end of ends.splice(0)) end();
   };
-  /** One turn in which requests come one after the other, each of which takes `eachMs`; those turned away take nothing. */
-  function turn(requests: number, eachMs: number, isRead = true): number {
-    let shed = 0;
-    for (let n = 0; n < requests; n += 1) {
-      if (overload.tooLong(isRead, 0) === null) work(eachMs);
-      else shed += 1;
-    }
+  /** One that comes 10 ms after the one before. */
+  function ask(isRead = false): string | null {
+    pass(10);
+    const line = overload.tooLong(isRead, measured.turnWaitMs);
     endTurn();
-    return shed;
+    return line;
   }
-  return { overload, measured, pass, work, turn, endTurn };
+  return { overload, measured, pass, ask };
 }
 
 test('a crowd that passes is served, however many come at once', () => {
-  const { turn, pass } = world(100);
-  assert.equal(turn(100, 1), 0);
-  for (let n = 0; n < 100; n += 1) {
-    pass(100);
-    assert.equal(turn(20, 1), 0);
+  const { ask, measured } = world(100);
+  for (let n = 0; n < 10; n += 1) {
+    for (measured.turnWaitMs = 0; measured.turnWaitMs < 600; measured.turnWaitMs += 10) assert.equal(ask(), null);
+    for (; measured.turnWaitMs > 0; measured.turnWaitMs -= 20) assert.equal(ask(), null);
+    measured.turnWaitMs = 0;
+    assert.equal(ask(), null);
   }
-  assert.equal(turn(200, 1), 0);
 });
 
-test('once turns have been long for a while, they are kept short', () => {
-  const { turn } = world(100);
-  let turns = 0;
-  while (turn(100, 1) === 0) turns += 1;
-  assert.equal(turns, 3);
-  for (let n = 0; n < 50; n += 1) assert.equal(turn(100, 1), 49, 'it serves for 50 ms, and the one that made it 51');
+test('once one has had to wait for too long for a while, whoever would is turned away', () => {
+  const { ask, measured } = world(100);
+  measured.turnWaitMs = 101;
+  let waitedMs = 0;
+  for (; ask(true) === null; waitedMs += 10);
+  assert.equal(waitedMs, 1_000);
+  assert.equal(ask(true), 'turn');
+  measured.turnWaitMs = 100;
+  assert.equal(ask(true), null, 'as many as can be served are');
+  measured.turnWaitMs = 101;
+  assert.equal(ask(true), 'turn', 'it has not been short for long');
 });
 
-test('of a turn that outlasts all patience the rest is turned away', () => {
-  const { turn } = world(100);
-  assert.equal(turn(1_000, 1), 1_000 - 301);
+test('when one has had to wait for six times as long as one may, whoever would wait is turned away at once', () => {
+  const { ask, measured } = world(100);
+  measured.turnWaitMs = 600;
+  assert.equal(ask(true), null);
+  measured.turnWaitMs = 601;
+  assert.equal(ask(true), 'turn');
 });
 
-test('a turn in which others had the processor is not long', () => {
-  const { overload, turn, pass, endTurn } = world(100);
-  for (let n = 0; n < 50; n += 1) {
-    for (let m = 0; m < 10; m += 1) {
-      assert.equal(overload.tooLong(m % 2 === 0, 0), null);
-      pass(100);
-    }
-    endTurn();
-  }
-  assert.equal(turn(40, 1), 0);
+test('reads have the second half of what one may wait to themselves', () => {
+  const { ask, measured } = world(100);
+  measured.turnWaitMs = 700;
+  assert.equal(ask(), 'turn');
+  measured.turnWaitMs = 51;
+  assert.deepEqual([ask(false), ask(true)], ['turn', null]);
+  measured.turnWaitMs = 50;
+  assert.equal(ask(false), null);
 });
 
-test('reads have the second half of each turn to themselves', () => {
-  const { overload, turn, work, endTurn } = world(100);
-  while (turn(100, 1) === 0);
-  assert.equal(overload.tooLong(false, 0), null);
-  work(30);
-  assert.equal(overload.tooLong(false, 0), 'turn');
-  assert.equal(overload.tooLong(true, 0), null);
-  work(30);
-  assert.equal(overload.tooLong(true, 0), 'turn');
-  endTurn();
-  assert.equal(overload.tooLong(false, 0), null);
-});
-
-test('when turns have been short for a second everybody is served again', () => {
-  const { overload, turn, pass } = world(100);
-  while (turn(100, 1) === 0);
-  assert.ok(overload.sinceMs() < 100);
-  turn(100, 1);
-  for (let ms = 0; ms < 1_100; ms += 100) {
-    pass(100);
-    turn(1, 1);
-  }
+test('when nobody has had to wait for too long for a second everybody is served again', () => {
+  const { overload, ask, measured, pass } = world(100);
+  measured.turnWaitMs = 700;
+  assert.equal(ask(true), 'turn');
+  pass(90);
+  assert.equal(overload.sinceMs(), 90);
+  measured.turnWaitMs = 0;
+  for (let ms = 0; ms < 1_000; ms += 10) assert.equal(ask(), null);
   assert.equal(overload.sinceMs(), 0);
-  assert.equal(turn(100, 1), 0);
+  measured.turnWaitMs = 101;
+  assert.equal(ask(), null);
 });
 
 test('when commands have been waiting for too long, commands are turned away and reads are not', () => {
-  const { overload, measured, pass, endTurn } = world();
-  const ask = (isRead = false): string | null => {
-    pass(10);
-    const line = overload.tooLong(isRead, 0);
-    endTurn();
-    return line;
-  };
+  const { measured, ask } = world();
   measured.commandWaitMs = 201;
   let waitedMs = 0;
   for (; ask() === null; waitedMs += 10);
@@ -124,13 +101,7 @@ test('when commands have been waiting for too long, commands are turned away and
 });
 
 test('when consumers fall behind, commands are turned away and reads are not', () => {
-  const { overload, measured, pass, endTurn } = world();
-  const ask = (isRead = false): string | null => {
-    pass(10);
-    const line = overload.tooLong(isRead, 0);
-    endTurn();
-    return line;
-  };
+  const { overload, measured, pass, ask } = world();
   measured.behindMs = 1_001;
   let waitedMs = 0;
   for (; ask() === null; waitedMs += 10);
@@ -143,26 +114,9 @@ test('when consumers fall behind, commands are turned away and reads are not', (
   assert.equal(ask(), null);
 });
 
-test('once one has had to wait for too long for a while, whoever would is turned away, commands at half of that', () => {
-  const { overload, pass, endTurn } = world(100);
-  const ask = (turnWaitMs: number, isRead = true): string | null => {
-    pass(10);
-    const line = overload.tooLong(isRead, turnWaitMs);
-    endTurn();
-    return line;
-  };
-  for (let n = 0; n < 100; n += 1) assert.equal(ask(100), null, 'as long as one may');
-  let waitedMs = 0;
-  for (; ask(101) === null; waitedMs += 10);
-  assert.equal(waitedMs, 300);
-  assert.deepEqual([ask(100), ask(51, false), ask(50, false)], [null, 'turn', null]);
-  for (let ms = 0; ms < 1_100; ms += 10) ask(0);
-  assert.equal(overload.sinceMs(), 0);
-  assert.equal(ask(410), 'turn', 'one who has been waiting for longer than all patience is enough');
-});
-
 test('without a limit nobody is turned away', () => {
-  const { turn, measured } = world(0);
+  const { measured, ask } = world(0);
+  measured.turnWaitMs = 10_000;
   measured.behindMs = 100_000;
-  assert.equal(turn(10_000, 1, false), 0);
+  assert.equal(ask(), null);
 });

@@ -42,12 +42,6 @@ export const systemPorts: Ports = {
   random: () => Math.random(),
 };
 
-/** Milliseconds of the processor that this thread has used: not those in which others had it. Takes about 1 µs. */
-export function processorMs(): number {
-  const { user, system } = process.threadCpuUsage();
-  return (user + system) / 1_000;
-}
-
 /** Asking the machine costs more than the bytes: 24 of them for each request were 1.5 % of the server's time. */
 const poolBytes = 8_192;
 let pool = Buffer.alloc(0);
