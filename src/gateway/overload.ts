@@ -27,7 +27,7 @@ export type OverloadOptions = {
 export type Overload = {
   /**
    * The line that is too long for one more request, or null. To be asked once for each request, when it comes;
-   * `turnWaitMs`: how long the first of those has been waiting that have come before and are not taken up yet.
+   * `turnWaitMs`: how long it would wait for its turn.
    */
   tooLong(isRead: boolean, turnWaitMs: number): Line | null;
   /** For how long requests have been turned away, with a short pause at most; 0: they are not. */
@@ -37,8 +37,8 @@ export type Overload = {
 /** Commands make more work than they are: the second half of what one may wait is for reads alone. */
 const commandShare = 0.5;
 const turnPatienceMs = 1_000;
-/** So many times as long as one may is no crowd that passes: of this much nobody is patient. */
-const turnMost = 6;
+/** So many times as long as one may wait is no crowd that passes: it has been standing, or will be. */
+const turnMost = 10;
 /** A batch on its way takes tens of milliseconds; a command waits for one, and for its own. */
 const commandTarget = 4;
 const commandPatienceMs = 1_000;
@@ -69,9 +69,7 @@ export function createOverload({ ports, waitMs, commandWaitMs, behindMs }: Overl
       if (waitMs === 0) return null;
       const nowMs = ports.elapsed();
       if (!isTurn) look(nowMs);
-      // It has been too long since the first in line has been waiting for longer than one may.
-      const tooLongSinceMs = turnWaitMs > waitMs * turnMost ? -Infinity : nowMs - (turnWaitMs - waitMs);
-      turn.note(turnWaitMs > waitMs, tooLongSinceMs, nowMs);
+      turn.note(turnWaitMs > waitMs, turnWaitMs > waitMs * turnMost ? -Infinity : nowMs, nowMs);
       if (turn.stands && turnWaitMs > waitMs * (isRead ? 1 : commandShare)) return 'turn';
       if (isRead) return null;
       if (commands.stands && commandsWait > waitMs * commandTarget) return 'commands';

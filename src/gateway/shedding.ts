@@ -40,7 +40,7 @@ export function shedRequests(
 
   comeFirst(server, (request, response, goOn) => {
     const isRead = request.method === 'GET' || request.method === 'HEAD';
-    const tooLong = overload.tooLong(isRead, turns.waitedMs());
+    const tooLong = overload.tooLong(isRead, turns.waitMs());
     const isFirst = isOfTheHouse(request.url!);
     // Whoever has gone while waiting is answered no more.
     const letIn = (): void => void (request.socket.destroyed || goOn(request, response));

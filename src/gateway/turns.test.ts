@@ -28,15 +28,13 @@ function world() {
 test('as long as there is time nobody waits', () => {
   const { turns, come, done } = world();
   for (const name of ['a', 'b', 'c', 'd']) assert.ok(come(name));
-  assert.deepEqual([done.join(''), turns.waitedMs()], ['abcd', 0]);
+  assert.deepEqual([done.join(''), turns.waitMs()], ['abcd', 0]);
 });
 
 test('who waits is taken up in a later turn, in the order of arrival, and before whoever comes then', () => {
-  const { turns, come, done, endTurn, pass, isIdle } = world();
+  const { come, done, endTurn, isIdle } = world();
   for (const name of 'abcdefghij') come(name);
   assert.equal(done.join(''), 'abcd');
-  pass(10);
-  assert.equal(turns.waitedMs(), 10);
   endTurn();
   assert.equal(done.join(''), 'abcdefgh');
   come('k', 100);
@@ -45,7 +43,6 @@ test('who waits is taken up in a later turn, in the order of arrival, and before
   assert.equal(done.join(''), 'abcdefghijk', 'who takes too long makes nobody lose their place');
   endTurn();
   assert.equal(done.join(''), 'abcdefghijkl');
-  assert.equal(turns.waitedMs(), 0);
   endTurn();
   assert.ok(isIdle());
   come('m');
@@ -73,4 +70,22 @@ test('no more wait than there may, and nobody for nothing', () => {
   assert.ok(come('again'));
   while (done.at(-1) !== 'again') endTurn();
   assert.equal(done.length, 20_002);
+});
+
+test('how long one more would wait is told from how many do, and how quickly others were taken up', () => {
+  const { turns, come, endTurn, pass } = world();
+  for (let n = 0; n < 84; n += 1) come('');
+  pass(6);
+  endTurn();
+  assert.equal(turns.waitMs(), (76 * 10) / 4, 'four in 10 ms, and as many are left as that');
+  for (; turns.waitMs() > 0; endTurn()) pass(6);
+  endTurn();
+  for (let n = 0; n < 84; n += 1) come('');
+  assert.ok(Math.abs(turns.waitMs() - (80 * 10) / 4) < 1e-6, 'what was known is known when a line forms again');
+  for (let n = 0; n < 10; n += 1) {
+    pass(46);
+    endTurn();
+  }
+  const waiting = 40;
+  assert.ok(turns.waitMs() > (waiting * 30) / 4 && turns.waitMs() < (waiting * 50) / 4, 'longer turns are noticed');
 });

@@ -8,8 +8,8 @@ import type { Ports } from '#platform/ports.ts';
 export type Turns = {
   /** Does `act`, now or in a later turn; false: too many are waiting, and it will not be done. */
   enter(act: () => void): boolean;
-  /** How long the first in line has been waiting, in milliseconds; 0: nobody is. */
-  waitedMs(): number;
+  /** How long one more would wait, in milliseconds, at the rate at which requests have lately been taken up; 0: nobody waits. */
+  waitMs(): number;
 };
 
 /** Of a turn, for requests. With 1 reads took longer, with 10 orders did. */
@@ -18,6 +18,8 @@ const shareMs = 4;
 const waitingMax = 20_000;
 /** So many that have been taken up may still be held. */
 const keptMax = 500;
+/** Of what is known of the rate, each turn takes the place of so much. */
+const turnWeight = 0.1;
 
 /**
  * Promises:
@@ -26,27 +28,35 @@ const keptMax = 500;
  * - who takes too long makes nobody lose their place
  * - whoever throws makes nobody lose their place
  * - no more wait than there may, and nobody for nothing
+ * - how long one more would wait is told from how many do, and how quickly others were taken up
  */
 export function createTurns(ports: Pick<Ports, 'elapsed' | 'soon'>): Turns {
-  type Waiting = { readonly act: () => void; readonly sinceMs: number };
-  let waiting: Waiting[] = [];
+  let waiting: (() => void)[] = [];
   let taken = 0;
   let isTurn = false;
   let beganMs = 0;
+  let takenInTurn = 0;
+  /** Of turns that have left somebody waiting: their time, and how many they have taken up. */
+  let fullTurnsMs = 0;
+  let takenInFullTurns = 0;
 
   function begin(): void {
     isTurn = true;
     beganMs = ports.elapsed();
+    takenInTurn = 0;
     ports.soon(end);
   }
 
   function end(): void {
     isTurn = false;
     if (taken === waiting.length) return;
+    fullTurnsMs += (ports.elapsed() - beganMs - fullTurnsMs) * turnWeight;
+    takenInFullTurns += (takenInTurn - takenInFullTurns) * turnWeight;
     begin();
     while (taken < waiting.length && ports.elapsed() - beganMs < shareMs) {
-      const { act } = waiting[taken]!;
+      const act = waiting[taken]!;
       taken += 1;
+      takenInTurn += 1;
       act();
     }
     if (taken === waiting.length || taken >= keptMax) {
@@ -59,15 +69,15 @@ export function createTurns(ports: Pick<Ports, 'elapsed' | 'soon'>): Turns {
     enter(act) {
       if (!isTurn) begin();
       const isWaiting = taken < waiting.length;
-      const nowMs = ports.elapsed();
-      if (!isWaiting && nowMs - beganMs < shareMs) {
+      if (!isWaiting && ports.elapsed() - beganMs < shareMs) {
+        takenInTurn += 1;
         act();
         return true;
       }
       if (waiting.length - taken >= waitingMax) return false;
-      waiting.push({ act, sinceMs: nowMs });
+      waiting.push(act);
       return true;
     },
-    waitedMs: () => (taken < waiting.length ? ports.elapsed() - waiting[taken]!.sinceMs : 0),
+    waitMs: () => (takenInFullTurns === 0 ? 0 : ((waiting.length - taken) * fullTurnsMs) / takenInFullTurns),
   };
 }
