@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { until } from '../../tests/shop-client.ts';
 import { gatewayFor } from './gateway.fixture.ts';
 import type { Line, Overload } from './overload.ts';
@@ -97,6 +98,25 @@ test('so many may wait for their turn, and each of those beyond is told so', asy
   assert.equal(count('HTTP/1.1 503 '), figures.shed.turn.reads);
   assert.equal(count('HTTP/1.1 404 ') + figures.shed.turn.reads, 12 * each);
   assert.ok(count('Too many requests have come at once.') === figures.shed.turn.reads);
+});
+
+test('whoever has gone before it is their turn is answered no more', async (t) => {
+  const { exchange, gateway, things } = await gatewayFor(t);
+  const last = 'Host: x\r\nConnection: close\r\n\r\n';
+  const crowd = 'GET /v1/nothing HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(2_000) + `GET /livez HTTP/1.1\r\n${last}`;
+  const before = Array.from({ length: 5 }, () => exchange(crowd));
+  const { hostname, port } = new URL(gateway.address);
+  const gone = connect(Number(port), hostname);
+  gone.write(`GET /v1/things/gone HTTP/1.1\r\n${last}`);
+  const stays = exchange(`GET /v1/things/stays HTTP/1.1\r\n${last}`);
+  // Until it has been sent: the crowd before it takes hundreds of milliseconds.
+  await delay(20);
+  gone.resetAndDestroy();
+  await Promise.all([...before, stays]);
+  assert.deepEqual(
+    things.reached.map(({ params }) => params['thingId']),
+    ['stays'],
+  );
 });
 
 test('large bodies that are on their way are bounded, all of them together', async (t) => {
