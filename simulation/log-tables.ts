@@ -313,7 +313,7 @@ export const statements: Readonly<Record<string, (tables: LogTables, values: rea
       .filter((row) => row.consumer === consumer)
       .sort((a, b) => a.position - b.position)
       .map(({ position }) => ({ position })),
-  'dead letters': (tables, [discarded, consumer, cause, afterConsumer, afterCause, limit, itemsMax]) => {
+  'dead letters': (tables, [discarded, consumer, cause, afterConsumer, afterCause, limit, itemsMax, itemsAfter]) => {
     const groups = new Map<string, ParkedRow[]>();
     for (const row of [...tables.parked.values()].sort((a, b) => a.position - b.position)) {
       const wanted = [consumer ?? row.consumer, cause ?? row.cause];
@@ -324,7 +324,10 @@ export const statements: Readonly<Record<string, (tables: LogTables, values: rea
     return [...groups.values()]
       .map((rows) => {
         const times = rows.map(({ parkedAt }) => parkedAt).sort();
-        const items = rows.slice(0, itemsMax as number).map(({ consumer: _consumer, ...letter }) => letter);
+        const items = rows
+          .filter(({ position }) => position > (itemsAfter as number))
+          .slice(0, itemsMax as number)
+          .map(({ consumer: _consumer, ...letter }) => letter);
         return {
           consumer: rows[0]!.consumer,
           cause: rows[0]!.cause,

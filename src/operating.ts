@@ -10,6 +10,7 @@ import type { RequestFigures } from '#gateway/request-figures.ts';
 import { deadLetterRoutes, type DeadLettersOptions } from '#operations/dead-letters.ts';
 import type { Freshness } from '#operations/freshness.ts';
 import { createJobs, jobRoute, type Jobs } from '#operations/jobs.ts';
+import { keptAnswers } from '#operations/kept-answers.ts';
 import { createMetrics } from '#operations/metrics.ts';
 import { createRebuilds } from '#operations/rebuilds.ts';
 import { createTopology, type RunningPart } from '#operations/topology.ts';
@@ -17,7 +18,7 @@ import { sleep, systemPorts } from '#platform/ports.ts';
 import type { Database } from '#platform/postgres.ts';
 import { type ReadModels, rebuildInProcess } from '#services/queries/service.ts';
 import type { Auditing } from './auditing.ts';
-import { listensTo, type ServiceName, sourceOf } from './service-map.ts';
+import { commandServices, listensTo, type ServiceName, sourceOf } from './service-map.ts';
 import type { SystemOptions } from './system.ts';
 
 type OperatingOptions = {
@@ -133,7 +134,9 @@ function startRebuilds(
     projections,
     consumers: readSide,
     jobs,
+    answeredOnce: keptAnswers(database, systemPorts),
     ports: systemPorts,
+    reportTrouble,
     rebuild: (wanted, tell, signal) =>
       rebuildInProcess(
         {
@@ -150,9 +153,7 @@ function startRebuilds(
       ),
   });
   const stopping = new AbortController();
-  const upToDate = rebuilds
-    .bringUpToDate(stopping.signal)
-    .catch((error: unknown) => reportTrouble('read models', error));
+  const upToDate = rebuilds.bringUpToDate(stopping.signal);
   return {
     routes: rebuilds.routes,
     jobs,
@@ -170,6 +171,8 @@ function parkedIn(
   consumers: readonly Consumer[],
 ): DeadLettersOptions {
   const near = new Set(services.flatMap((service) => [service, ...listensTo[service]]));
+  // One that this process has had migrated; where it can, one that all who answer queries share.
+  const keeper = (['queries', ...commandServices] as const).find((one) => services.includes(one))!;
   const stores = new Map([...near].map((name) => [name, postgresParkedMessages(databases.get(name)!)]));
   const owners = new Map(
     [...near].flatMap((owner) =>
@@ -187,6 +190,7 @@ function parkedIn(
       return owner === undefined ? null : stores.get(owner)!;
     },
     wake: (name) => consumers.find((consumer) => consumer.name === name)?.wake(),
+    answeredOnce: keptAnswers(databases.get(keeper)!, systemPorts),
   };
 }
 

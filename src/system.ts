@@ -22,6 +22,7 @@ import { createRequestFigures } from '#gateway/request-figures.ts';
 import { createSearches } from '#gateway/searches.ts';
 import { startGateway } from '#gateway/server.ts';
 import { createFreshness, type Freshness } from '#operations/freshness.ts';
+import { forgetAnswers } from '#operations/kept-answers.ts';
 import { assertDurable } from '#platform/embedded-postgres.ts';
 import type { Logger } from '#platform/logger.ts';
 import { systemPorts } from '#platform/ports.ts';
@@ -97,7 +98,6 @@ const searchesWaitingMax = 1_000;
 /** Calls to the payment provider under way at once. */
 const providerCallsMax = 256;
 const forgetKeysEveryMs = 600_000;
-const forgetKeysBatchMax = 20_000;
 
 /** Starts the services; rejects with what stands in the way, having stopped what was started. */
 export async function startSystem(options: SystemOptions): Promise<RunningSystem> {
@@ -168,7 +168,7 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
       routes.push(...audit.routes);
       stops.push(() => audit.stop?.());
     }
-    stops.push(forgetOldKeys(databases, logs, settings.idempotencyRetentionHours, reportTrouble));
+    stops.push(forgetOldKeys(databases, services, settings.idempotencyRetentionHours, reportTrouble));
 
     const shown = whatIsShown(readSide);
     const live = readModels?.live({
@@ -366,16 +366,16 @@ function whatIsShown(readSide: readonly Consumer[]): ReadSide {
 
 function forgetOldKeys(
   databases: ReadonlyMap<ServiceName, Database>,
-  logs: ReadonlyMap<CommandServiceName, EventLog>,
+  services: readonly ServiceName[],
   retentionHours: number,
   reportTrouble: (who: string, error: unknown) => void,
 ): () => void {
   return systemPorts.every(forgetKeysEveryMs, () => {
     const before = new Date(systemPorts.now() - retentionHours * 3_600_000).toISOString();
-    for (const name of logs.keys()) {
-      forgetKeys(databases.get(name)!, before, forgetKeysBatchMax).catch((error: unknown) =>
-        reportTrouble(`keys of ${name}`, error),
-      );
+    for (const name of services) {
+      for (const forget of name === 'queries' ? [forgetAnswers] : [forgetAnswers, forgetKeys]) {
+        forget(databases.get(name)!, before).catch((error: unknown) => reportTrouble(`keys of ${name}`, error));
+      }
     }
   });
 }

@@ -286,8 +286,8 @@ test('what is asked of a log with 600,000 events reads no table through', async 
   assert.deepEqual(Object.keys(before), ['events', 'idempotency_keys', 'streams']);
 
   const streams = Array.from({ length: 500 }, (_, n) => `order-${n * 397 + 1}`);
-  assert.equal(await forgetKeys(database, '2026-01-01T00:00:00Z', 20_000), 0);
-  assert.equal(await forgetKeys(database, '2026-01-01T00:01:00Z', 20_000), 59);
+  assert.equal(await forgetKeys(database, '2026-01-01T00:00:00Z'), 0);
+  assert.equal(await forgetKeys(database, '2026-01-01T00:01:00Z'), 59);
   assert.equal((await log.load(streams)).length, 500);
   assert.equal((await log.due('2026-02-01T01:00:00.000Z', 1_000)).length, 72);
   assert.equal((await log.read(300_000, 500)).length, 500);

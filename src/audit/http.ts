@@ -13,10 +13,17 @@ import {
 import type { TakenAnchor } from '#contracts/audit.ts';
 import { JobView } from '#contracts/http.ts';
 import type { CommandRequest, CommandRoute, QueryAnswer, QueryRequest, QueryRoute } from '#contracts/routes.ts';
-import type { CommandBus } from '#cqrs/command-bus.ts';
-import { type ClientAnswer, executeForClient } from '#cqrs/command-request.ts';
+import type { CommandBus, Scope, StreamRef } from '#cqrs/command-bus.ts';
+import {
+  type AnswerOrRefusal,
+  type ClientAnswer,
+  type ClientCommand,
+  executeForClient,
+  staleVersion,
+} from '#cqrs/command-request.ts';
 import type { Refusal } from '#cqrs/decider.ts';
-import { type Ports, timeNow } from '#platform/ports.ts';
+import { cursorsOf } from '#platform/cursors.ts';
+import type { Ports } from '#platform/ports.ts';
 import type { Database } from '#platform/postgres.ts';
 import type { Check, Walk } from './check.ts';
 import { type Divergence, divergence } from './divergence.ts';
@@ -70,7 +77,11 @@ export function auditRoutes(options: AuditRoutesOptions): (CommandRoute | QueryR
       summary: 'Look at everything once, at full speed',
       body: AuditBody,
       answers: { 202: JobView },
-      handle: (request) => start(options, request),
+      handle: (request) =>
+        answeredOnce(options, request, [], async () => {
+          const begun = await start(options, request);
+          return () => begun;
+        }),
     },
     {
       ...shared,
@@ -103,7 +114,8 @@ export function auditRoutes(options: AuditRoutesOptions): (CommandRoute | QueryR
         const found = await find(options.database, id);
         return found === null
           ? { refused: notFound(id) }
-          : { bytes: JSON.stringify(found), etag: String(found.version) };
+          : // Seen again is no new version.
+            { bytes: JSON.stringify(found), etag: `${found.version}.${Date.parse(found.lastSeen)}` };
       },
     },
     {
@@ -128,16 +140,40 @@ export function auditRoutes(options: AuditRoutesOptions): (CommandRoute | QueryR
   ];
 }
 
+/**
+ * What the request has come to, kept under its key in the audit's own log. Nothing is prepared for a key that is known there. A
+ * process that dies after it has prepared and before the answer is kept may be asked again: what was done is harmless then, or
+ * refused.
+ */
+async function answeredOnce(
+  { bus, source }: AuditRoutesOptions,
+  { origin, idempotency }: Pick<ClientCommand, 'origin' | 'idempotency'>,
+  reads: readonly StreamRef[],
+  prepare: () => Promise<(scope: Scope) => AnswerOrRefusal>,
+): Promise<ClientAnswer> {
+  const command = { bus, source, origin, idempotency };
+  if (idempotency !== undefined) {
+    // The log is asked for the key; a refusal that is not kept does not take it.
+    const before = await executeForClient({ ...command, reads: [], run: () => unknownKey, keeps: () => false });
+    if (!('refused' in before) || before.refused !== unknownKey.refused) return before;
+  }
+  return executeForClient({ ...command, reads, run: await prepare(), keeps: ({ code }) => !passing.includes(code) });
+}
+
+const unknownKey = { refused: { code: 'not-found', detail: 'The Idempotency-Key is not known.' } };
+/** Refusals that go away without anybody's doing, or with the next request. */
+const passing: readonly string[] = ['version-mismatch', 'audit-running'];
+
 async function start(
   options: AuditRoutesOptions,
   { body: { checks = [] }, origin }: CommandRequest<Record<string, never>, AuditBody>,
-): Promise<ClientAnswer> {
+): Promise<AnswerOrRefusal> {
   const { walks, jobs, running, database } = options;
   const known = walks.flatMap((walk) => walk.checks.map(({ name }) => name));
   const unknown = checks.filter((name) => !known.includes(name));
   if (unknown.length > 0) {
     const detail = `There is no check ${unknown.join(', ')}; there are ${known.join(', ')}.`;
-    return refused({ code: 'unknown-check', detail, checks: known }, origin.correlationId);
+    return { refused: { code: 'unknown-check', detail, checks: known } };
   }
   const begun = await jobs.start({
     kind: jobKind,
@@ -152,13 +188,9 @@ async function start(
   });
   if ('running' in begun) {
     const detail = `${begun.running.id} is under way, of ${begun.running.subject}.`;
-    return refused({ code: 'audit-running', detail }, origin.correlationId);
+    return { refused: { code: 'audit-running', detail } };
   }
-  return {
-    kept: { status: 202, body: begun.started, location: `/v1/ops/jobs/${begun.started.id}` },
-    replayed: false,
-    positions: nowhere,
-  };
+  return { answer: { status: 202, body: begun.started, location: `/v1/ops/jobs/${begun.started.id}` } };
 }
 
 async function auditsView(options: AuditRoutesOptions): Promise<AuditsView> {
@@ -234,56 +266,59 @@ async function list(
   { query }: QueryRequest<Record<string, never>, DivergenceQuery>,
 ): Promise<QueryAnswer> {
   const { state, check, limit = limitDefault, cursor } = query;
-  const after = cursor === undefined ? null : placeAt(cursor);
-  if (after === undefined) return malformedCursor;
+  const cursors = cursorsOf(['divergences', state, check], isPlace);
+  const after = cursors.read(cursor);
+  if (after === 'malformed') return malformedCursor;
   const rows = await database.query<DivergenceRow>(
     'list divergences',
     `${selectDivergence}
      where ($1::text is null or status = $1) and ($2::text is null or check_name = $2)
        and ($3::timestamptz is null or (first_seen, id) < ($3, $4))
      order by first_seen desc, id desc limit $5`,
-    [state ?? null, check ?? null, after?.firstSeen ?? null, after?.id ?? null, limit + 1],
+    [state ?? null, check ?? null, after?.[0] ?? null, after?.[1] ?? null, limit + 1],
   );
-  const items = rows.slice(0, limit).map(viewOf);
+  const items = rows.slice(0, limit).map(viewOfRow);
   const last = items.at(-1);
   const answer: DivergenceList = {
     items,
-    nextCursor: last !== undefined && rows.length > limit ? cursorAt(last) : null,
+    nextCursor: last !== undefined && rows.length > limit ? cursors.write([last.firstSeen, last.id]) : null,
   };
   return { bytes: JSON.stringify(answer) };
 }
 
-async function resolve(
+function resolve(
   options: AuditRoutesOptions,
-  { params: { id }, body: { strategy, reason }, origin, idempotency }: CommandRequest<DivergenceParams, ResolveBody>,
+  request: CommandRequest<DivergenceParams, ResolveBody>,
 ): Promise<ClientAnswer> {
-  const { bus, source, database, recording, ports } = options;
-  const found = await find(database, id);
-  if (found === null) return refused(notFound(id), origin.correlationId);
-  const repairs = strategy !== 'accept' && found.state === 'open';
-  if (repairs) {
-    const settled = await recording.repair(id, { strategy, by: origin.actor, reason }, origin);
-    if ('refused' in settled) return refused(settled.refused, origin.correlationId);
-  }
-  // What is settled already goes this way, too: under its key it is answered as it was.
-  const answer = await executeForClient({
-    bus,
-    source,
-    origin,
-    idempotency,
-    reads: [{ type: divergenceStream, id }],
-    run(scope) {
-      if (repairs) return { answer: { status: 200, body: null } };
-      const command = { type: 'Accept', by: origin.actor, reason, at: timeNow(ports) } as const;
-      const decision = divergence.decide(command, scope.state(divergenceStream, id));
-      if ('refused' in decision) return decision;
-      for (const event of decision.accepted) scope.record(divergenceStream, id, event);
-      return { answer: { status: 200, body: null } };
-    },
+  const { database, recording } = options;
+  const { origin, ifMatch } = request;
+  const { id } = request.params;
+  const { strategy, reason } = request.body;
+  const by = origin.actor;
+  return answeredOnce(options, request, [{ type: divergenceStream, id }], async () => {
+    const found = await find(database, id);
+    if (found === null) return () => ({ refused: notFound(id) });
+    const asItIs = (scope: Scope): AnswerOrRefusal => {
+      const version = scope.version(divergenceStream, id);
+      const body = viewOf({ id, lastSeen: found.lastSeen, version, state: scope.state(divergenceStream, id) });
+      return { answer: { status: 200, body, version } };
+    };
+    if (strategy === 'accept') {
+      return (scope) => {
+        const stale = staleVersion(ifMatch, scope.version(divergenceStream, id));
+        if (stale !== null) return stale;
+        const command = { type: 'Accept', by, reason, at: scope.now } as const;
+        const decision = divergence.decide(command, scope.state(divergenceStream, id));
+        if ('refused' in decision) return decision;
+        for (const event of decision.accepted) scope.record(divergenceStream, id, event);
+        return asItIs(scope);
+      };
+    }
+    const stale = staleVersion(ifMatch, found.version);
+    if (stale !== null) return () => stale;
+    const settled = await recording.repair(id, { strategy, by, reason }, origin);
+    return 'refused' in settled ? () => settled : asItIs;
   });
-  if ('refused' in answer) return answer;
-  const now = (await find(database, id))!;
-  return { ...answer, kept: { status: 200, body: now, version: now.version } };
 }
 
 async function anchorsView({ database, anchors }: AuditRoutesOptions): Promise<AnchorsView> {
@@ -307,11 +342,17 @@ const selectDivergence = `
 
 async function find(database: Database, id: string): Promise<DivergenceView | null> {
   const rows = await database.query<DivergenceRow>('one divergence', `${selectDivergence} where id = $1`, [id]);
-  return rows[0] === undefined ? null : viewOf(rows[0]);
+  return rows[0] === undefined ? null : viewOfRow(rows[0]);
 }
 
-function viewOf({ id, lastSeen, version, state }: DivergenceRow): DivergenceView {
-  const { status, seen, firstSeen, since, acts } = JSON.parse(state) as Exclude<Divergence, { status: 'none' }>;
+const viewOfRow = ({ state, ...row }: DivergenceRow): DivergenceView =>
+  viewOf({ ...row, state: JSON.parse(state) as Divergence });
+
+type Shown = Omit<DivergenceRow, 'state'> & { readonly state: Divergence };
+
+function viewOf({ id, lastSeen, version, state }: Shown): DivergenceView {
+  if (state.status === 'none') throw new Error(`the divergence ${id} is there and was never found`);
+  const { status, seen, firstSeen, since, acts } = state;
   const { check, entity, orderId, says, expected, found, repairs } = seen;
   return {
     id,
@@ -333,27 +374,26 @@ function viewOf({ id, lastSeen, version, state }: DivergenceRow): DivergenceView
 }
 
 const nowhere = {};
-const refused = (refusal: Refusal, traceId: string): ClientAnswer => ({ refused: refusal, replayed: false, traceId });
 const notFound = (id: string): Refusal => ({ code: 'divergence-not-found', detail: `There is no divergence ${id}.` });
 
 const malformedCursor: QueryAnswer = {
   refused: {
     code: 'malformed-cursor',
-    detail: 'The cursor is not one of this list.',
+    detail: 'The cursor is not one of this list: send it with the filters of the page before.',
     errors: [{ pointer: '/cursor', detail: 'is not one of this list' }],
   },
 };
 
-type Place = Pick<DivergenceView, 'firstSeen' | 'id'>;
-
-const cursorAt = ({ firstSeen, id }: Place): string => Buffer.from(`${firstSeen} ${id}`).toString('base64url');
-
-/** Undefined: it is none of ours. */
-function placeAt(cursor: string): Place | undefined {
-  const parts = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) ([0-9a-f]{32})$/.exec(
-    Buffer.from(cursor, 'base64url').toString(),
+/** PostgreSQL knows no year 0, and no 30th of February. */
+const isPlace = (end: readonly unknown[]): end is [firstSeen: string, id: string] => {
+  const [firstSeen, id] = end;
+  return (
+    end.length === 2 &&
+    typeof firstSeen === 'string' &&
+    /^(?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(firstSeen) &&
+    !Number.isNaN(Date.parse(firstSeen)) &&
+    new Date(firstSeen).toISOString() === firstSeen &&
+    typeof id === 'string' &&
+    /^[0-9a-f]{32}$/.test(id)
   );
-  if (parts === null || Number.isNaN(Date.parse(parts[1]!))) return undefined;
-  const place = { firstSeen: parts[1]!, id: parts[2]! };
-  return cursorAt(place) === cursor ? place : undefined;
-}
+};

@@ -1,7 +1,7 @@
 /** The bodies of the audit's part of the HTTP contract. */
 import Type, { type Static } from 'typebox';
 import { repairStrategies } from './audit.ts';
-import { Closed, NOT_BLANK, TimeSchema } from './values.ts';
+import { AddressedIdSchema, Closed, NOT_BLANK, TimeSchema } from './values.ts';
 
 const OneOf = <T extends string>(...words: T[]) => Type.Unsafe<T>(Type.String({ enum: words }));
 const CheckName = Type.String({ pattern: '^[a-z][a-z0-9-]{0,62}$' });
@@ -90,7 +90,7 @@ export type AuditOutcome = {
 export const divergenceStates = ['open', 'repaired', 'accepted', 'gone'] as const;
 export const strategies = [...repairStrategies, 'accept'] as const;
 
-export const DivergenceParams = Closed({ id: Type.String({ pattern: '^[0-9a-f]{32}$' }) });
+export const DivergenceParams = Closed({ id: AddressedIdSchema });
 export type DivergenceParams = Static<typeof DivergenceParams>;
 
 export const DivergenceQuery = Closed({

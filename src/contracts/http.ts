@@ -2,6 +2,7 @@
 import Type, { type Static } from 'typebox';
 import { FailureSchema } from './ordering.ts';
 import {
+  AddressedIdSchema,
   Closed,
   CustomerIdSchema,
   linesPerOrderMax,
@@ -253,12 +254,10 @@ export type SalesReport = Static<typeof SalesReport>;
 
 // Operations
 
-/** `<consumer>-<position>`. */
-export const DEAD_LETTER_ID = '^[A-Za-z0-9._-]{1,100}-[1-9][0-9]{0,15}$';
 const ConsumerName = Type.String({ pattern: '^[A-Za-z0-9._-]{1,100}$' });
 const Cause = Type.String({ minLength: 1, maxLength: 200 });
 
-export const DeadLetterParams = Closed({ id: Type.String({ pattern: DEAD_LETTER_ID }) });
+export const DeadLetterParams = Closed({ id: AddressedIdSchema });
 export type DeadLetterParams = Static<typeof DeadLetterParams>;
 export const ConsumerParams = Closed({ name: ConsumerName });
 export type ConsumerParams = Static<typeof ConsumerParams>;
@@ -273,7 +272,7 @@ export const DeadLetterQuery = Closed({
 export type DeadLetterQuery = Static<typeof DeadLetterQuery>;
 
 export const DeadLetterView = Closed({
-  id: Type.String(),
+  id: Type.String({ description: '`<consumer>-<position>`' }),
   consumer: Type.String(),
   stream: Type.String(),
   type: Type.String(),
@@ -299,7 +298,9 @@ export const DeadLetterList = Closed({
       streams: Type.Integer({ minimum: 1 }),
       firstAt: TimeSchema,
       lastAt: TimeSchema,
-      items: Type.Array(DeadLetterView, { description: 'the first ones of the group' }),
+      items: Type.Array(DeadLetterView, {
+        description: 'by position: the first 20; where `consumer` and `cause` name the group, a page of up to `limit`',
+      }),
     }),
   ),
   nextCursor: Type.Union([Type.String(), Type.Null()]),
@@ -320,7 +321,7 @@ export const PauseBody = Closed({});
 export const PauseAnswer = Closed({ consumer: Type.String(), paused: Type.Boolean() });
 
 /** Of a read model, or `all` of them together. */
-export const ReadModelParams = Closed({ name: Type.String({ pattern: '^[a-z][a-z-]{0,62}$' }) });
+export const ReadModelParams = Closed({ name: AddressedIdSchema });
 export type ReadModelParams = Static<typeof ReadModelParams>;
 
 export const rebuildActions = ['rebuild', 'check', 'back', 'drop-previous'] as const;
@@ -346,7 +347,7 @@ export const RebuildBody = Closed({
 });
 export type RebuildBody = Static<typeof RebuildBody>;
 
-export const JobParams = Closed({ id: Type.String({ pattern: '^[a-z-]{1,40}-[0-9a-f-]{36}$' }) });
+export const JobParams = Closed({ id: AddressedIdSchema });
 export type JobParams = Static<typeof JobParams>;
 
 export const JobView = Closed({

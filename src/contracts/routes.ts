@@ -4,7 +4,7 @@
  * tags, consistency tokens, problem bodies.
  */
 import type { TSchema } from 'typebox';
-import type { ClientAnswer } from '#cqrs/command-request.ts';
+import type { ClientAnswer, IfMatch } from '#cqrs/command-request.ts';
 import type { Positions } from '#cqrs/consistency-token.ts';
 import type { Refusal } from '#cqrs/decider.ts';
 import type { Origin } from '#cqrs/event-log.ts';
@@ -30,8 +30,7 @@ export type CommandRequest<Params = Record<string, string>, Body = unknown> = {
   readonly params: Params;
   readonly body: Body;
   readonly caller: Caller;
-  /** The versions that If-Match allows; null: the header was not sent, or was `*`. */
-  readonly ifMatch: readonly number[] | null;
+  readonly ifMatch: IfMatch;
   /** Scoped by caller; undefined: the header was not sent. */
   readonly idempotency: { readonly caller: string; readonly key: string; readonly fingerprint: string } | undefined;
   readonly origin: Origin;

@@ -36,6 +36,8 @@ export const PaymentIdSchema = Type.Unsafe<PaymentId>(Type.String({ pattern: '^[
 export const SkuSchema = Type.Unsafe<Sku>(Type.String({ pattern: SKU_PATTERN }));
 export const CurrencySchema = Type.String({ pattern: '^[A-Z]{3}$', description: 'ISO 4217' });
 export const QuantitySchema = Type.Integer({ minimum: 1, maximum: quantityMax });
+/** In an address: one that nothing can have is not found, as any other that nothing has. */
+export const AddressedIdSchema = Type.String({ pattern: '^[A-Za-z0-9._-]{1,200}$' });
 export const TimeSchema = Type.String({ format: 'date-time', description: 'RFC 3339' });
 
 /** A price of one piece: an integer of minor units with its currency. */

@@ -53,8 +53,13 @@ test('the same key again gets the same answer, and says that it does', async () 
 
 test('a refusal is an answer: it is kept under its key, in the trace of the first request', async () => {
   const { ask, log } = clientOf();
-  assert.deepEqual(await ask(() => ({ refused }), { key: 'k' }), { refused, replayed: false, traceId: 'trace-1' });
-  assert.deepEqual(await ask(count, { key: 'k' }), { refused, replayed: true, traceId: 'trace-1' });
+  assert.deepEqual(await ask(() => ({ refused }), { key: 'k' }), {
+    refused,
+    isKept: true,
+    replayed: false,
+    traceId: 'trace-1',
+  });
+  assert.deepEqual(await ask(count, { key: 'k' }), { refused, isKept: true, replayed: true, traceId: 'trace-1' });
   assert.equal(await log.head(), 0);
 });
 
@@ -63,6 +68,7 @@ test('a stale version is not kept: the client may come again with the right one'
   const stale = await ask(() => staleVersion([7], 3)!, { key: 'k' });
   assert.deepEqual(stale, {
     refused: { code: 'version-mismatch', detail: 'The current version is 3.', currentVersion: 3 },
+    isKept: false,
     replayed: false,
     traceId: 'trace-1',
   });
@@ -93,7 +99,12 @@ test('what stands in the way of a command becomes a refusal with its code', asyn
   const memory = openMemoryLog(source);
   for (const code of ['log-unavailable', 'overloaded'] as const) {
     const { ask } = clientOf({ ...memory, append: () => Promise.reject(new EngineError(code, 'no answer')) });
-    assert.deepEqual(await ask(count), { refused: { code, detail: 'no answer' }, replayed: false, traceId: 'trace-1' });
+    assert.deepEqual(await ask(count), {
+      refused: { code, detail: 'no answer' },
+      isKept: false,
+      replayed: false,
+      traceId: 'trace-1',
+    });
   }
 });
 
@@ -117,4 +128,9 @@ test('If-Match allows the versions that it names', () => {
     detail: 'The resource does not exist yet.',
     currentVersion: 0,
   });
+});
+
+test('`*` allows what is there, whatever its version', () => {
+  assert.equal(staleVersion('any', 3), null);
+  assert.equal(staleVersion('any', 0)?.refused['currentVersion'], 0);
 });

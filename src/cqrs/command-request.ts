@@ -29,7 +29,13 @@ export type ClientCommand = {
 
 export type ClientAnswer =
   | { readonly kept: Answer; readonly replayed: boolean; readonly positions: Positions }
-  | { readonly refused: Refusal; readonly replayed: boolean; readonly traceId: string };
+  | {
+      readonly refused: Refusal;
+      /** Whether it belongs to its key from now on. */
+      readonly isKept: boolean;
+      readonly replayed: boolean;
+      readonly traceId: string;
+    };
 
 type Kept = { readonly answer: Answer } | { readonly refused: Refusal; readonly traceId: string };
 
@@ -59,23 +65,28 @@ export async function executeForClient(command: ClientCommand): Promise<ClientAn
       keep: (result) => ('refused' in result && !keeps(result.refused) ? undefined : result),
     });
     const { result, replayed } = done;
-    if ('refused' in result) return { ...result, replayed };
+    if ('refused' in result) return { ...result, isKept: replayed || keeps(result.refused), replayed };
     return { kept: result.answer, replayed, positions: { [command.source]: done.position } };
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
-    return { refused: { code: error.code, detail: error.message }, replayed: false, traceId: origin.correlationId };
+    const refused = { code: error.code, detail: error.message };
+    return { refused, isKept: false, replayed: false, traceId: origin.correlationId };
   }
 }
 
+/** The versions that an If-Match header allows; `any`: whichever, if there is one; null: it was not sent. */
+export type IfMatch = readonly number[] | 'any' | null;
+
 /**
- * Null when If-Match (the versions it allows; null: none was sent) allows `current`; else the refusal.
+ * Null when `ifMatch` allows `current`, 0 where there is no resource yet; else the refusal.
  *
  * Promises:
  * - If-Match allows the versions that it names
+ * - `*` allows what is there, whatever its version
  * - a stale version is not kept: the client may come again with the right one
  */
-export function staleVersion(ifMatch: readonly number[] | null, current: number): { readonly refused: Refusal } | null {
-  if (ifMatch === null || ifMatch.includes(current)) return null;
+export function staleVersion(ifMatch: IfMatch, current: number): { readonly refused: Refusal } | null {
+  if (ifMatch === null || (ifMatch === 'any' ? current > 0 : ifMatch.includes(current))) return null;
   const detail = current === 0 ? 'The resource does not exist yet.' : `The current version is ${current}.`;
   return { refused: { code: 'version-mismatch', detail, currentVersion: current } };
 }

@@ -57,7 +57,7 @@ export function memoryParkedMessages(): MemoryParkedMessages {
       return { waiting: waiting.length, retries, pause: pauses.get(consumer) ?? null };
     },
 
-    async groups({ discarded, consumer, cause, after, limit, itemsMax }) {
+    async groups({ discarded, consumer, cause, after, limit, itemsAfter = 0, itemsMax }) {
       const groups = new Map<string, { consumer: string; cause: string; letters: DeadLetter[] }>();
       for (const name of letters.keys()) {
         for (const letter of of(name)) {
@@ -82,7 +82,7 @@ export function memoryParkedMessages(): MemoryParkedMessages {
             streams: new Set(group.letters.map((letter) => letter.stream)).size,
             firstAt: times[0]!,
             lastAt: times.at(-1)!,
-            items: group.letters.slice(0, itemsMax),
+            items: group.letters.filter(({ position }) => position > itemsAfter).slice(0, itemsMax),
           };
         });
     },

@@ -206,6 +206,19 @@ export function parkedMessagesContract(name: string, open: (t: TestContext) => P
     assert.deepEqual(await log.parked.groups({ ...everything, discarded: true }), []);
   });
 
+  test(`${name}: a group is shown from any position on, and still says how many messages it has`, async (t) => {
+    const log = await open(t);
+    const parks = [1, 2, 3, 5].map((position) => message(position, { stream: `order-${position}` }));
+    done(await log.append(moving({ from: 0, to: 5, parks: [...parks, behind(4)] })));
+    const shown = async (itemsAfter: number, itemsMax: number) => {
+      const [group] = await log.parked.groups({ ...everything, consumer, cause: 'unknown-type', itemsAfter, itemsMax });
+      return [group!.messages, group!.streams, ...group!.items.map(({ position }) => position)];
+    };
+    assert.deepEqual(await shown(0, 2), [4, 4, 1, 2]);
+    assert.deepEqual(await shown(2, 2), [4, 4, 3, 5]);
+    assert.deepEqual(await shown(5, 2), [4, 4]);
+  });
+
   test(`${name}: what an operator said last about a consumer is what it hears`, async (t) => {
     const log = await open(t);
     await log.parked.setPause(consumer, true, ada);

@@ -66,7 +66,7 @@ export type DeadLetterGroup = {
   readonly streams: number;
   readonly firstAt: string;
   readonly lastAt: string;
-  /** The first ones by position. */
+  /** By position, the first ones of those wanted. */
   readonly items: readonly DeadLetter[];
 };
 
@@ -77,6 +77,8 @@ export type GroupsWanted = {
   /** The group before the first one, in order of consumer and cause. */
   readonly after: { readonly consumer: string; readonly cause: string } | null;
   readonly limit: number;
+  /** Of each group, only messages after this position are shown; default: from the first. */
+  readonly itemsAfter?: number;
   readonly itemsMax: number;
 };
 

@@ -105,7 +105,7 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
   }
 
   async function openWriter(): Promise<PinnedConnection> {
-    const pinned = await database.pin();
+    const pinned = await database.pin({ limited: true });
     try {
       // The second for a process that is stopped while it appends alone: it would hold the head's lock for as long.
       await pinned.query(
@@ -415,17 +415,26 @@ async function within<T>(ports: Ports, ms: number, answer: Promise<T>): Promise<
   return Promise.race([answer, tooLate]).finally(cancel);
 }
 
+const keysPerDelete = 5_000;
+
 /**
- * Forgets up to `limit` idempotency keys from before `before` (RFC 3339); resolves to how many.
+ * Forgets the idempotency keys from before `before` (RFC 3339), some thousands at a time; resolves to how many.
  *
  * Promises:
- * - old keys are forgotten, young ones are kept
+ * - old keys are forgotten, all of them; young ones are kept
  */
-export async function forgetKeys(database: Database, before: string, limit: number): Promise<number> {
-  const rows = await database.query(
-    'forget keys',
-    `delete from idempotency_keys where ctid = any(array(select ctid from idempotency_keys where at < $1 limit $2)) returning 1`,
-    [before, limit],
-  );
-  return rows.length;
+export async function forgetKeys(database: Database, before: string): Promise<number> {
+  let forgotten = 0;
+  for (let last = keysPerDelete; last === keysPerDelete; forgotten += last) {
+    const [deleted] = await database.query<{ keys: number }>(
+      'forget keys',
+      `with deleted as (
+         delete from idempotency_keys
+         where ctid = any(array(select ctid from idempotency_keys where at < $1 limit $2)) returning 1
+       ) select count(*) as keys from deleted`,
+      [before, keysPerDelete],
+    );
+    last = deleted!.keys;
+  }
+  return forgotten;
 }

@@ -15,7 +15,9 @@ import {
  * - what is parked is written with the checkpoint, and read as it was written
  * - a retry names the first of each queue, and says how many wait in them
  * - a message that was discarded stays on record, and its stream goes on without it
+ * - a message that is parked anew while somebody decides about it is decided about all the same
  * - messages are grouped by consumer and cause, page by page
+ * - a group is shown from any position on, and still says how many messages it has
  * - what an operator said last about a consumer is what it hears
  */
 export function postgresParkedMessages(database: Database): ParkedMessages {
@@ -49,7 +51,7 @@ export function postgresParkedMessages(database: Database): ParkedMessages {
       return { waiting, retries, pause: paused === null ? null : { paused, by, at } };
     },
 
-    async groups({ discarded, consumer, cause, after, limit, itemsMax }) {
+    async groups({ discarded, consumer, cause, after, limit, itemsAfter = 0, itemsMax }) {
       const rows = await database.query<Omit<DeadLetterGroup, 'items'> & { items: string }>('dead letters', groupsSql, [
         discarded,
         consumer,
@@ -58,6 +60,7 @@ export function postgresParkedMessages(database: Database): ParkedMessages {
         after?.cause,
         limit,
         itemsMax,
+        itemsAfter,
       ]);
       return rows.map(({ items, ...group }) => ({ ...group, items: (JSON.parse(items) as LetterRow[]).map(letterOf) }));
     },
@@ -65,22 +68,27 @@ export function postgresParkedMessages(database: Database): ParkedMessages {
     async retry(which, { by, at }) {
       const position = 'position' in which ? which.position : undefined;
       const cause = 'position' in which ? undefined : which.cause;
-      const rows = await database.query<{ consumer: string; messages: number }>('retry dead letters', retrySql, [
-        which.consumer,
-        position,
-        cause,
-        by,
-        at,
-      ]);
+      const values = [which.consumer, position, cause, by, at];
+      const mark = (): Promise<{ consumer: string; messages: number }[]> =>
+        database.query('retry dead letters', retrySql, values);
+      let rows = await mark();
+      for (let time = 1; rows.length === 0 && time < decideMax; time += 1) rows = await mark();
       const messages = rows.reduce((sum, row) => sum + row.messages, 0);
       return { messages, consumers: [...new Set(rows.map((row) => row.consumer))].sort() };
     },
 
     async discard({ consumer, position }, { by, at, reason }) {
       const values = [consumer, position, by, at, reason];
-      await database.query('discard dead letter', discardSql, values);
-      const [row] = await database.query<{ letter: string }>('discarded dead letter', discardedSql, values.slice(0, 2));
-      return row === undefined ? null : letterOf(JSON.parse(row.letter) as LetterRow);
+      for (let time = 1; ; time += 1) {
+        await database.query('discard dead letter', discardSql, values);
+        const [row] = await database.query<{ letter: string }>(
+          'discarded dead letter',
+          discardedSql,
+          values.slice(0, 2),
+        );
+        const letter = row === undefined ? null : letterOf(JSON.parse(row.letter) as LetterRow);
+        if (letter === null || letter.state === 'discarded' || time === decideMax) return letter;
+      }
     },
 
     async setPause(consumer, paused, { by, at }) {
@@ -88,6 +96,9 @@ export function postgresParkedMessages(database: Database): ParkedMessages {
     },
   };
 }
+
+/** Who parks a message anew replaces its row. A decision that has waited for the row that was there is made again, on the new one. */
+const decideMax = 5;
 
 type LetterRow = { readonly [Field in keyof DeadLetter]: DeadLetter[Field] | null };
 
@@ -115,9 +126,9 @@ const letterJson = `json_build_object('position', position, 'stream', stream, 'e
 const groupsSql = `
   select consumer, cause, count(*) as messages, count(distinct stream) as streams,
     ${rfc3339('min(parked_at)')} as "firstAt", ${rfc3339('max(parked_at)')} as "lastAt",
-    (select json_agg(letter order by position) from (
+    (select coalesce(json_agg(letter order by position), '[]') from (
       select position, ${letterJson} as letter from parked_messages i
-      where i.consumer = g.consumer and i.cause = g.cause and (i.state = 'discarded') = $1
+      where i.consumer = g.consumer and i.cause = g.cause and (i.state = 'discarded') = $1 and i.position > $8
       order by position limit $7) as first) as items
   from parked_messages g
   where (state = 'discarded') = $1

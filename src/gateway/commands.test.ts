@@ -112,7 +112,9 @@ test('If-Match lets through what is current and refuses the rest', async (t) => 
   }
   assert.equal((await call('PUT', '/v1/things/t1', { 'if-match': '"9", "1.4"' }, '{"name":"b"}')).status, 200);
   assert.equal((await call('PUT', '/v1/things/t1', { 'if-match': '*' }, '{"name":"c"}')).status, 200);
-  assert.equal(lastCommand(things.reached).ifMatch, null);
+  assert.equal(lastCommand(things.reached).ifMatch, 'any');
+  const absent = await call('PUT', '/v1/things/t2', { 'if-match': '*' }, '{"name":"a"}');
+  assert.deepEqual([absent.status, absent.json.currentVersion], [412, 0]);
 });
 
 test('a route may compare the second number of a tag', async (t) => {

@@ -1,6 +1,6 @@
 /** Handlers of POST, PUT and DELETE routes: preconditions, idempotency, and the answer with its token. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Answer, ClientAnswer } from '#cqrs/command-request.ts';
+import type { Answer, ClientAnswer, IfMatch } from '#cqrs/command-request.ts';
 import { encodeToken, mergePositions, type Positions } from '#cqrs/consistency-token.ts';
 import type { CommandRequest, CommandRoute } from '#contracts/routes.ts';
 import { failpoint } from '#platform/failpoint.ts';
@@ -64,7 +64,7 @@ export function commandHandler(route: CommandRoute, consistency: Consistency, ke
   async function run(
     request: FastifyRequest,
     reply: FastifyReply,
-    ifMatch: readonly number[] | null,
+    ifMatch: IfMatch,
     token: Positions | undefined,
     idempotency: Idempotency | undefined,
   ): Promise<void> {
@@ -79,7 +79,7 @@ export function commandHandler(route: CommandRoute, consistency: Consistency, ke
     } finally {
       // Before the answer leaves: who has it may use the key again at once.
       if (idempotency !== undefined)
-        keys.release(idempotency.caller, idempotency.key, done !== undefined && ('kept' in done || done.replayed));
+        keys.release(idempotency.caller, idempotency.key, done !== undefined && ('kept' in done || done.isKept));
     }
     if ('refused' in done) {
       const headers = done.replayed ? ['Idempotent-Replayed', 'true'] : [];

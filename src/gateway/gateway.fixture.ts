@@ -110,10 +110,10 @@ export class Things {
         const { params, body, ifMatch } = request as CommandRequest<{ thingId: string }, { name: string }>;
         const current = this.stored.get(params.thingId)?.version ?? 0;
         const stale = staleVersion(ifMatch, current);
-        if (stale !== null) return { ...stale, replayed: false, traceId: request.origin.correlationId };
+        if (stale !== null) return { ...stale, isKept: false, replayed: false, traceId: request.origin.correlationId };
         if (body.name === 'forbidden') {
           const refused = { code: 'unknown-product', detail: 'Not that one.', skus: ['A'] };
-          return this.#keep(request, { refused, replayed: false, traceId: request.origin.correlationId });
+          return this.#keep(request, { refused, isKept: true, replayed: false, traceId: request.origin.correlationId });
         }
         const version = current + 1;
         this.stored.set(params.thingId, { name: body.name, version });
@@ -150,7 +150,7 @@ export class Things {
       if (how === 'log-unavailable')
         throw new EngineError('log-unavailable', 'postgres://user:secret@db did not answer');
       if (how === 'unregistered')
-        return { refused: { code: 'no-such-code', detail: '' }, replayed: false, traceId: '' };
+        return { refused: { code: 'no-such-code', detail: '' }, isKept: false, replayed: false, traceId: '' };
       throw new Error('the password is hunter2');
     }),
   ];

@@ -1,4 +1,5 @@
 /** What request headers say about versions and waiting: entity tags (RFC 9110) and `Prefer: wait` (RFC 7240). */
+import type { IfMatch } from '#cqrs/command-request.ts';
 
 /** `any` is `*`; tags are without their quotes. */
 export type EntityTags = { readonly any: true } | { readonly any: false; readonly tags: readonly EntityTag[] };
@@ -9,7 +10,8 @@ export function parseEntityTags(header: string): EntityTags | null {
   const text = header.trim();
   if (text === '*') return { any: true };
   const tags: EntityTag[] = [];
-  for (let rest = text; rest.length > 0;) {
+  // A list may have empty elements (RFC 9110, 5.6.1).
+  for (let rest = text.replace(/^[\s,]+/, ''); rest.length > 0;) {
     const match = TAG.exec(rest);
     if (match === null) return null;
     tags.push({ weak: match[1] !== undefined, tag: match[2]! });
@@ -27,10 +29,10 @@ const impossibleVersion = -1;
 
 /**
  * The versions that an If-Match header allows: part `part` of `"<version>.<revision>"`, or the one
- * number there is. null: it allows any. Tags that are weak or not of our making allow none.
+ * number there is. Tags that are weak or not of our making allow none.
  */
-export function versionsAllowed(tags: EntityTags, part: 1 | 2): readonly number[] | null {
-  if (tags.any) return null;
+export function versionsAllowed(tags: EntityTags, part: 1 | 2): Exclude<IfMatch, null> {
+  if (tags.any) return 'any';
   return tags.tags.map(({ weak, tag }) => {
     const numbers = weak ? null : VERSION.exec(tag);
     if (numbers === null) return impossibleVersion;

@@ -15,8 +15,17 @@ import {
 import type { CommandRequest, CommandRoute, QueryAnswer, QueryRequest, QueryRoute } from '#contracts/routes.ts';
 import type { ClientAnswer } from '#cqrs/command-request.ts';
 import type { Refusal } from '#cqrs/decider.ts';
-import type { DeadLetter, Decision, GroupsWanted, MessageName, ParkedMessages } from '#cqrs/parked-messages.ts';
+import type {
+  DeadLetter,
+  DeadLetterGroup,
+  Decision,
+  GroupsWanted,
+  MessageName,
+  ParkedMessages,
+} from '#cqrs/parked-messages.ts';
+import { cursorsOf } from '#platform/cursors.ts';
 import { type Ports, timeNow } from '#platform/ports.ts';
+import type { AnsweredOnce } from './kept-answers.ts';
 
 export type DeadLettersOptions = {
   /** Of every database that this process has open. */
@@ -25,21 +34,23 @@ export type DeadLettersOptions = {
   storeOf(consumer: string): ParkedMessages | null;
   /** Tells a consumer that runs in this process; others look every second. */
   wake(consumer: string): void;
+  readonly answeredOnce: AnsweredOnce;
   readonly ports: Ports;
 };
 
 const limitDefault = 20;
-/** Of each group. */
+/** Of each group, where several are listed. */
 const itemsMax = 20;
 
 export function deadLetterRoutes(options: DeadLettersOptions): (CommandRoute | QueryRoute)[] {
   const shared = { tag: 'operations', audience: 'operator', caughtUp: async () => true } as const;
+  const { answeredOnce } = options;
   return [
     {
       ...shared,
       method: 'GET',
       url: '/v1/ops/dead-letters',
-      summary: 'Parked messages, grouped by consumer and cause',
+      summary: 'Parked messages, grouped by consumer and cause; where both are given, all of that group, page by page',
       query: DeadLetterQuery,
       answers: { 200: DeadLetterList },
       positions: () => nowhere,
@@ -53,7 +64,7 @@ export function deadLetterRoutes(options: DeadLettersOptions): (CommandRoute | Q
       params: DeadLetterParams,
       body: RetryBody,
       answers: { 202: RetryAnswer },
-      handle: (request) => retryOne(options, request),
+      handle: (request) => answeredOnce(request, () => retryOne(options, request)),
     },
     {
       ...shared,
@@ -62,7 +73,7 @@ export function deadLetterRoutes(options: DeadLettersOptions): (CommandRoute | Q
       summary: 'Try all parked messages of a cause or a consumer again',
       body: RetryGroupBody,
       answers: { 202: RetryAnswer },
-      handle: (request) => retryGroup(options, request),
+      handle: (request) => answeredOnce(request, () => retryGroup(options, request)),
     },
     {
       ...shared,
@@ -72,7 +83,7 @@ export function deadLetterRoutes(options: DeadLettersOptions): (CommandRoute | Q
       params: DeadLetterParams,
       body: DiscardBody,
       answers: { 200: DeadLetterView },
-      handle: (request) => discard(options, request),
+      handle: (request) => answeredOnce(request, () => discard(options, request)),
     },
     {
       ...shared,
@@ -82,7 +93,7 @@ export function deadLetterRoutes(options: DeadLettersOptions): (CommandRoute | Q
       params: ConsumerParams,
       body: PauseBody,
       answers: { 200: PauseAnswer },
-      handle: (request) => setPause(options, request, true),
+      handle: (request) => answeredOnce(request, () => setPause(options, request, true)),
     },
     {
       ...shared,
@@ -92,35 +103,70 @@ export function deadLetterRoutes(options: DeadLettersOptions): (CommandRoute | Q
       params: ConsumerParams,
       body: PauseBody,
       answers: { 200: PauseAnswer },
-      handle: (request) => setPause(options, request, false),
+      handle: (request) => answeredOnce(request, () => setPause(options, request, false)),
     },
   ];
 }
 
-async function list(
-  { stores }: DeadLettersOptions,
-  { query }: QueryRequest<Record<string, never>, DeadLetterQuery>,
-): Promise<QueryAnswer> {
-  const { state, consumer, cause, limit = limitDefault, cursor } = query;
-  const after = cursor === undefined ? null : groupAt(cursor);
-  if (after === undefined) return malformedCursor;
-  // One more than is shown: whether there is a next page.
-  const wanted = { discarded: state === 'discarded', consumer, cause, after, limit: limit + 1, itemsMax };
-  const found = (await Promise.all(stores.map((store) => store.groups(wanted)))).flat().sort(byName);
+const list = (options: DeadLettersOptions, { query }: ListRequest): Promise<QueryAnswer> =>
+  query.consumer !== undefined && query.cause !== undefined ? listOne(options, query) : listAll(options, query);
+
+async function listAll({ stores }: DeadLettersOptions, query: DeadLetterQuery): Promise<QueryAnswer> {
+  const { state = 'waiting', consumer, cause, limit = limitDefault, cursor } = query;
+  const cursors = cursorsOf(['dead letters', state, consumer, cause], isGroup);
+  const after = cursors.read(cursor);
+  if (after === 'malformed') return malformedCursor;
+  const found = await groupsIn(stores, {
+    discarded: state === 'discarded',
+    consumer,
+    cause,
+    after: after && { consumer: after[0], cause: after[1] },
+    // One more than is shown: whether there is a next page.
+    limit: limit + 1,
+    itemsMax,
+  });
   const shown = found.slice(0, limit);
   const last = shown.at(-1);
-  const answer: DeadLetterList = {
-    groups: shown.map((group) => ({ ...group, items: group.items.map((letter) => viewOf(group.consumer, letter)) })),
-    nextCursor: last !== undefined && found.length > limit ? cursorAt(last) : null,
-  };
-  return { bytes: JSON.stringify(answer) };
+  return listOf(shown, last && found.length > limit ? cursors.write([last.consumer, last.cause]) : null);
+}
+
+/** The messages of the one group that is named: those of a consumer are all in one database. */
+async function listOne({ stores }: DeadLettersOptions, query: DeadLetterQuery): Promise<QueryAnswer> {
+  const { state = 'waiting', consumer, cause, limit = limitDefault, cursor } = query;
+  const cursors = cursorsOf(['messages', state, consumer, cause], isPosition);
+  const after = cursors.read(cursor);
+  if (after === 'malformed') return malformedCursor;
+  const found = await groupsIn(stores, {
+    discarded: state === 'discarded',
+    consumer,
+    cause,
+    after: null,
+    limit: 1,
+    itemsAfter: after?.[0] ?? 0,
+    itemsMax: limit + 1,
+  });
+  const shown = found.map((group) => ({ ...group, items: group.items.slice(0, limit) }));
+  const hasMore = found.some(({ items }) => items.length > limit);
+  return listOf(shown, hasMore ? cursors.write([shown[0]!.items.at(-1)!.position]) : null);
+}
+
+const groupsIn = async (stores: readonly ParkedMessages[], wanted: GroupsWanted): Promise<DeadLetterGroup[]> =>
+  (await Promise.all(stores.map((store) => store.groups(wanted)))).flat().sort(byName);
+
+function listOf(shown: readonly DeadLetterGroup[], nextCursor: string | null): QueryAnswer {
+  const groups = shown.map((group) => ({
+    ...group,
+    items: group.items.map((letter) => viewOf(group.consumer, letter)),
+  }));
+  return { bytes: JSON.stringify({ groups, nextCursor } satisfies DeadLetterList) };
 }
 
 async function retryOne(
   options: DeadLettersOptions,
   { params: { id }, origin }: CommandRequest<DeadLetterParams>,
 ): Promise<ClientAnswer> {
-  const messages = await retry(options, messageOf(id), origin);
+  const name = messageOf(id);
+  const messages = name === null ? 0 : await retry(options, name, origin);
   return messages === 0 ? refused(letterNotFound(id), origin) : done(202, { messages });
 }
 
@@ -147,6 +193,7 @@ async function discard(
   { params: { id }, body: { reason }, origin }: CommandRequest<DeadLetterParams, DiscardBody>,
 ): Promise<ClientAnswer> {
   const name = messageOf(id);
+  if (name === null) return refused(letterNotFound(id), origin);
   const decision = { ...decisionOf(options, origin), reason };
   const found = await Promise.all(options.stores.map((store) => store.discard(name, decision)));
   const letter = found.find((one) => one !== null);
@@ -183,6 +230,7 @@ const done = (status: number, body: object): ClientAnswer => ({
 });
 const refused = (refusal: Refusal, { correlationId }: CommandRequest['origin']): ClientAnswer => ({
   refused: refusal,
+  isKept: true,
   replayed: false,
   traceId: correlationId,
 });
@@ -197,36 +245,30 @@ const viewOf = (consumer: string, letter: DeadLetter): DeadLetterView => ({
   ...letter,
 });
 
-/** The reverse of the id that `viewOf` makes. */
-function messageOf(id: string): MessageName {
-  const dash = id.lastIndexOf('-');
-  return { consumer: id.slice(0, dash), position: Number(id.slice(dash + 1)) };
+/** The reverse of the id that `viewOf` makes; null: it is none. */
+function messageOf(id: string): MessageName | null {
+  const [, consumer, digits] = /^(.+)-([1-9]\d*)$/.exec(id) ?? [];
+  const position = Number(digits);
+  return consumer !== undefined && Number.isSafeInteger(position) ? { consumer, position } : null;
 }
 
+type ListRequest = QueryRequest<Record<string, never>, DeadLetterQuery>;
 type GroupName = NonNullable<GroupsWanted['after']>;
 
-const cursorAt = ({ consumer, cause }: GroupName): string =>
-  Buffer.from(JSON.stringify([consumer, cause])).toString('base64url');
+/** PostgreSQL takes no text with U+0000. */
+const isGroup = (end: readonly unknown[]): end is [consumer: string, cause: string] =>
+  end.length === 2 && end.every((name) => typeof name === 'string' && !name.includes('\0'));
+
+const isPosition = (end: readonly unknown[]): end is [position: number] =>
+  end.length === 1 && Number.isSafeInteger(end[0]) && (end[0] as number) > 0;
 
 const malformedCursor: QueryAnswer = {
   refused: {
     code: 'malformed-cursor',
-    detail: 'The cursor is not one of this list.',
+    detail: 'The cursor is not one of this list: send it with the filters of the page before.',
     errors: [{ pointer: '/cursor', detail: 'is not one of this list' }],
   },
 };
-
-/** Undefined: it is none of ours. */
-function groupAt(cursor: string): GroupName | undefined {
-  try {
-    const parts: unknown = JSON.parse(Buffer.from(cursor, 'base64url').toString());
-    if (!Array.isArray(parts) || parts.length !== 2 || !parts.every((part) => typeof part === 'string')) return;
-    const [consumer, cause] = parts as [string, string];
-    return cursorAt({ consumer, cause }) === cursor ? { consumer, cause } : undefined;
-  } catch {
-    return undefined;
-  }
-}
 
 /** As the stores sort: by code units. */
 function byName(a: GroupName, b: GroupName): number {

@@ -1,7 +1,8 @@
 /** Long work that an operator asks for: it goes on when the request is answered, and tells how far it has come. */
+import { hash } from 'node:crypto';
 import { JobParams, JobView } from '#contracts/http.ts';
 import type { QueryRequest, QueryRoute } from '#contracts/routes.ts';
-import { type Ports, timeNow } from '#platform/ports.ts';
+import { type Ports, sleep, timeNow } from '#platform/ports.ts';
 import type { Database } from '#platform/postgres.ts';
 
 export type JobProgress = { readonly phase?: string; readonly done: number; readonly of: number };
@@ -30,7 +31,14 @@ const writeEveryMs = 500;
 const silentMaxMs = 15_000;
 const jobsKeptMax = 1_000;
 
-/** `database` has the tables of the folder `checkpoints`. */
+/**
+ * `database` has the tables of the folder `checkpoints`.
+ *
+ * Promises:
+ * - of several that are asked for at once one is begun, and the others are told which
+ * - who asks for a job just as another one ends is told of that one
+ * - what a job has come to is written down, also when the database is away just then
+ */
 export function createJobs(
   database: Database,
   options: { readonly ports: Ports; reportTrouble(who: string, error: unknown): void },
@@ -79,14 +87,21 @@ export function createJobs(
     } finally {
       cancel();
     }
-    write('update jobs set heard_at = $2, progress = $3, state = $4, outcome = $5 where id = $1', 'job has ended', [
-      id,
-      timeNow(ports),
-      noted(),
-      state,
-      JSON.stringify(outcome),
-    ]);
     await writing;
+    for (let isWritten = false; !isWritten;) {
+      try {
+        await database.query(
+          'job has ended',
+          'update jobs set heard_at = $2, progress = $3, state = $4, outcome = $5 where id = $1',
+          [id, timeNow(ports), noted(), state, JSON.stringify(outcome)],
+        );
+        isWritten = true;
+      } catch (error) {
+        reportTrouble(id, error);
+        if (signal.aborted) break;
+        await sleep(ports, writeEveryMs, signal);
+      }
+    }
     underWay.delete(id);
   }
 
@@ -98,19 +113,19 @@ export function createJobs(
       const rows = await database.transaction(async (sql) => {
         // Who starts one at the same time sees this one.
         await sql.query('start jobs one by one', 'select pg_advisory_xact_lock(hashtext($1))', [`job ${job.kind}`]);
-        return sql.query(
+        // One statement: a job that ends meanwhile stands in the way, or does not.
+        return sql.query<JobRow>(
           'start job',
-          `insert into jobs (id, kind, subject, state, started_by, started_at, heard_at, progress)
-         select $1, $2, $3, 'running', $4, $5::timestamptz, $5::timestamptz, '{"done":0,"of":0,"rate":0}'
-         where not exists (select from jobs where kind = $2 and state = 'running' and heard_at > $6) returning 1`,
+          `with other as (${selectJob} where kind = $2 and state = 'running' and heard_at > $6),
+           begun as (
+             insert into jobs (id, kind, subject, state, started_by, started_at, heard_at, progress)
+             select $1, $2, $3, 'running', $4, $5::timestamptz, $5::timestamptz, '{"done":0,"of":0,"rate":0}'
+             where not exists (select from other))
+           select * from other`,
           [id, job.kind, job.subject, job.by, timeNow(ports), aliveSince()],
         );
       });
-      if (rows.length === 0) {
-        const other = await running(job.kind);
-        if (other !== null) return { running: other };
-        throw new Error(`a job ${job.kind} has just ended: ask again`);
-      }
+      if (rows[0] !== undefined) return { running: viewOf(rows[0], ports.now()) };
       await database.query(
         'forget jobs',
         `delete from jobs where id in (select id from jobs order by started_at desc offset $1)`,
@@ -143,7 +158,9 @@ export const jobRoute = (all: readonly Jobs[]): QueryRoute => ({
     const found = await Promise.all(all.map((jobs) => jobs.get(id)));
     const job = found.find((one) => one !== null);
     if (job === undefined) return { refused: { code: 'job-not-found', detail: `There is no job ${id}.` } };
-    return { bytes: JSON.stringify(job) };
+    const bytes = JSON.stringify(job);
+    // A job has no version: what is told of it changes with time, too.
+    return { bytes, etag: hash('sha256', bytes, 'base64url') };
   },
 });
 

@@ -11,6 +11,7 @@ import { dropPrevious, goBack } from '#cqrs/rebuild-switch.ts';
 import { type Ports, sleep } from '#platform/ports.ts';
 import type { Database } from '#platform/postgres.ts';
 import type { Jobs } from './jobs.ts';
+import type { AnsweredOnce } from './kept-answers.ts';
 
 export type RebuildsOptions = {
   /** The read database. */
@@ -19,7 +20,9 @@ export type RebuildsOptions = {
   /** Of the read side, in this process. */
   readonly consumers: readonly Consumer[];
   readonly jobs: Jobs;
+  readonly answeredOnce: AnsweredOnce;
   readonly ports: Ports;
+  reportTrouble(who: string, error: unknown): void;
   /** Rebuilds `readModels`, or only compares them. */
   rebuild(
     options: { readonly readModels: readonly string[]; readonly sharePercent: number; readonly checkOnly: boolean },
@@ -31,8 +34,8 @@ export type RebuildsOptions = {
 export type Rebuilds = {
   readonly routes: readonly (CommandRoute | QueryRoute)[];
   /**
-   * Rebuilds what another version of the code has made. Resolves when all read models are of this one's: at once,
-   * if nothing has changed.
+   * Rebuilds what another version of the code has made, until it is done, with growing pauses after what fails. Resolves when all
+   * read models are of this one's: at once, if nothing has changed.
    */
   bringUpToDate(signal: AbortSignal): Promise<void>;
 };
@@ -42,9 +45,15 @@ const sharePercentDefault = 50;
 /** A new version waits for its read models: it is not yet answering, so it takes all the time there is. */
 const upToDateSharePercent = 90;
 const askAgainMs = 1_000;
+const tryAgainFirstMs = 5_000;
+const tryAgainMostMs = 300_000;
 /** More than this behind its source, a read model is said to be catching up. */
 const liveLagMax = 1_000;
 
+/**
+ * Promises:
+ * - what another version of the code has made is rebuilt, and tried again until that is done
+ */
 export function createRebuilds(options: RebuildsOptions): Rebuilds {
   const shared = { tag: 'operations', audience: 'operator', caughtUp: async () => true } as const;
   return {
@@ -66,7 +75,7 @@ export function createRebuilds(options: RebuildsOptions): Rebuilds {
         params: ReadModelParams,
         body: RebuildBody,
         answers: { 202: JobView },
-        handle: (request) => start(options, request),
+        handle: (request) => options.answeredOnce(request, () => start(options, request)),
       },
     ],
     bringUpToDate: (signal) => bringUpToDate(options, signal),
@@ -117,6 +126,8 @@ async function start(
   const chosen = name === 'all' ? projections : projections.filter((projection) => projection.name === name);
   const refused = (code: string, detail: string): ClientAnswer => ({
     refused: { code, detail },
+    // What stands in the way goes away by itself.
+    isKept: code !== 'rebuild-running',
     replayed: false,
     traceId: origin.correlationId,
   });
@@ -168,6 +179,18 @@ function startJob(
 }
 
 async function bringUpToDate(options: RebuildsOptions, signal: AbortSignal): Promise<void> {
+  const { ports, reportTrouble } = options;
+  for (let pauseMs = tryAgainFirstMs; !signal.aborted; pauseMs = Math.min(2 * pauseMs, tryAgainMostMs)) {
+    try {
+      return await rebuildOutdated(options, signal);
+    } catch (error) {
+      reportTrouble('read models', error);
+      await sleep(ports, pauseMs, signal);
+    }
+  }
+}
+
+async function rebuildOutdated(options: RebuildsOptions, signal: AbortSignal): Promise<void> {
   const { database, jobs, ports, projections } = options;
   for (;;) {
     const states = await statesOf(database);

@@ -11,7 +11,7 @@ import type { DatabaseOwner, Settings } from '#platform/settings.ts';
 import { untilAtRest } from '../invariants.ts';
 import type { TestSystem } from '../running-program.ts';
 import { startTestSystem } from '../running-system.ts';
-import { type Problem, type Shop, until } from '../shop-client.ts';
+import { type Problem, type Reply, type Shop, until } from '../shop-client.ts';
 
 /** A shop at rest with one order, whose answer is in memory. */
 async function furnished(t: TestContext, settings: Partial<Settings> = {}) {
@@ -173,6 +173,131 @@ test('what asks waits for an operator, who repairs it in a way that is possible'
     [again.status, again.body.code, again.body['divergenceState']],
     [409, 'divergence-settled', 'repaired'],
   );
+});
+
+test('what an operator settles under a key is settled once, and answered as it was, in whichever process', async (t) => {
+  const settings = { auditPolicies: { 'cache-is-row': 'ask' } } as const;
+  const { system, shop, orderId } = await furnished(t, settings);
+  const queries = databaseOf(t, system, 'queries');
+  const other = await startTestSystem(t, { beside: system, settings });
+  const damage = async (total: number): Promise<DivergenceView> => {
+    await shop.get(`/v1/orders/${orderId}`);
+    await queries.query('', 'update orders set total = $2 where order_id = $1', [orderId, total]);
+    await audited(shop, ['cache-is-row']);
+    const [one] = await divergences(shop, '?state=open&check=cache-is-row');
+    return one!;
+  };
+  const { id } = await damage(1);
+  const path = `/v1/ops/divergences/${id}`;
+  const repair = { strategy: 're-project', reason: 'changed by hand' };
+  const key = { 'idempotency-key': 'repairing' };
+  let settled: Reply<DivergenceView & Problem>;
+
+  await t.test('a refusal, too', async () => {
+    const refusing = { 'idempotency-key': 'refusing' };
+    const first = await resolve(shop, id, { strategy: 'correct', reason: 'r' }, refusing);
+    assert.deepEqual([first.status, first.body.code], [422, 'strategy-not-possible']);
+    const again = await resolve(other.shop, id, { strategy: 'correct', reason: 'r' }, refusing);
+    assert.deepEqual([again.status, again.body], [first.status, first.body]);
+    assert.equal(again.headers.get('idempotent-replayed'), 'true');
+    const reused = await resolve(other.shop, id, repair, refusing);
+    assert.deepEqual([reused.status, reused.body.code], [422, 'idempotency-key-reused']);
+    assert.equal((await shop.get<DivergenceView>(path)).body.state, 'open', 'nothing was repaired');
+  });
+
+  await t.test('a stale If-Match is refused, and the right one may come under the same key', async () => {
+    const { body, headers } = await shop.get<DivergenceView>(path);
+    const stale = await resolve(shop, id, repair, { ...key, 'if-match': `"${body.version + 1}"` });
+    assert.deepEqual([stale.status, stale.body.code], [412, 'version-mismatch']);
+    assert.equal(stale.body['currentVersion'], body.version);
+    const accepting = { strategy: 'accept', reason: 'r' };
+    assert.equal((await resolve(shop, id, accepting, { 'if-match': '"0"' })).status, 412);
+    assert.equal((await shop.get<DivergenceView>(path)).body.state, 'open');
+    settled = await resolve(shop, id, repair, { ...key, 'if-match': headers.get('etag')! });
+    assert.deepEqual([settled.status, settled.body.state], [200, 'repaired'], JSON.stringify(settled.body));
+  });
+
+  await t.test('one that is found again is answered as it was repaired, and stays as it is', async () => {
+    await damage(2);
+    const open = await shop.get<DivergenceView>(path);
+    assert.equal(open.body.state, 'open');
+    for (const asked of [other.shop, shop]) {
+      const { status, body, headers } = await resolve(asked, id, repair, key);
+      assert.deepEqual([status, headers.get('idempotent-replayed')], [200, 'true']);
+      assert.deepEqual([body, headers.get('etag')], [settled.body, settled.headers.get('etag')]);
+    }
+    const reused = await resolve(other.shop, id, { strategy: 'accept', reason: 'r' }, key);
+    assert.deepEqual([reused.status, reused.body.code], [422, 'idempotency-key-reused']);
+    assert.deepEqual((await shop.get<DivergenceView>(path)).body, open.body);
+  });
+
+  await t.test('a full audit is begun once', async () => {
+    const headers = { 'idempotency-key': 'auditing' };
+    const ask = (of: Shop, checks: string[]) =>
+      of.request<JobView & Problem>('POST', '/v1/ops/audits', { json: { checks }, headers });
+    const first = await ask(shop, ['log-slots']);
+    assert.equal(first.status, 202, JSON.stringify(first.body));
+    const reused = await ask(other.shop, ['log-positions']);
+    assert.deepEqual([reused.status, reused.body.code], [422, 'idempotency-key-reused']);
+    for (const asked of [other.shop, shop]) {
+      const again = await ask(asked, ['log-slots']);
+      assert.deepEqual([again.status, again.body], [202, first.body]);
+      assert.equal(again.headers.get('location'), `/v1/ops/jobs/${first.body.id}`);
+      assert.equal(again.headers.get('idempotent-replayed'), 'true');
+    }
+    const resolved = await resolve(other.shop, id, repair, headers);
+    assert.deepEqual([resolved.status, resolved.body.code], [422, 'idempotency-key-reused']);
+  });
+});
+
+test('a divergence that is seen again has another tag, and ids and cursors that are none of ours are told so', async (t) => {
+  const { system, shop, orderId } = await furnished(t);
+  const ordering = databaseOf(t, system, 'ordering');
+  const second = await shop.place(await shop.furnish(1));
+  await untilAtRest(system.databaseUrls);
+  const damaged = [orderId, second].map((order) => `order-${order}`);
+  await ordering.query('', 'update streams set version = version + 1 where stream = any($1)', [damaged]);
+  await audited(shop, ['state-is-fold']);
+  const [one] = await divergences(shop, '?state=open&check=state-is-fold');
+  const path = `/v1/ops/divergences/${one!.id}`;
+  const before = await shop.get<DivergenceView>(path);
+  const tag = { 'if-none-match': before.headers.get('etag')! };
+  assert.equal((await shop.get(path, tag)).status, 304);
+  await audited(shop, ['state-is-fold']);
+  const after = await shop.get<DivergenceView>(path, tag);
+  assert.equal(after.status, 200, 'it was seen again');
+  assert.ok(after.body.lastSeen > before.body.lastSeen);
+  assert.deepEqual({ ...after.body, lastSeen: before.body.lastSeen }, before.body);
+
+  for (const id of ['nope', 'A.b', '0'.repeat(31), 'f'.repeat(200)]) {
+    const read = await shop.get(`/v1/ops/divergences/${id}`);
+    const settled = await resolve(shop, id, { strategy: 'accept', reason: 'r' });
+    for (const { status, body } of [read, settled])
+      assert.deepEqual([status, body.code], [404, 'divergence-not-found'], id);
+  }
+
+  const list = await shop.get<DivergenceList>('/v1/ops/divergences?check=state-is-fold&limit=1');
+  const cursor = list.body.nextCursor!;
+  const next = await shop.get<DivergenceList>(`/v1/ops/divergences?check=state-is-fold&limit=1&cursor=${cursor}`);
+  assert.deepEqual([next.status, next.body.items.length, next.body.nextCursor], [200, 1, null]);
+  assert.notEqual(next.body.items[0]!.id, list.body.items[0]!.id);
+  const altered = (time: string): string =>
+    Buffer.from(
+      Buffer.from(cursor, 'base64url')
+        .toString()
+        .replace(/\d{4}-\d\d-\d\dT/, `${time}T`),
+    ).toString('base64url');
+  for (const query of [
+    `check=state-is-fold&cursor=${altered('0000-01-01')}`,
+    `check=state-is-fold&cursor=${altered('2026-02-30')}`,
+    `check=state-is-fold&cursor=${altered('2026-13-01')}`,
+    `check=log-slots&cursor=${cursor}`,
+    `check=state-is-fold&state=open&cursor=${cursor}`,
+    `cursor=${cursor}`,
+  ]) {
+    const { status, body } = await shop.get(`/v1/ops/divergences?${query}`);
+    assert.deepEqual([status, body.code], [400, 'malformed-cursor'], query);
+  }
 });
 
 test('a divergence that is not what is recorded any more is not repaired, and one that is gone is called gone', async (t) => {

@@ -58,6 +58,29 @@ async function untilLogged(urls: DatabaseUrls, source: Source, stream: string, t
   }
 }
 
+test('what the catalogue has said and a service has not heard yet is not taken for unknown, and no key is spent on it', async (t) => {
+  const { shop } = await startTestSystem(t);
+  const { customerId } = await shop.furnish(10);
+  const sku = newId('sku');
+  for (const service of ['ordering', 'inventory']) await setPause(shop, `${service}-of-catalog`, true);
+  await shop.putProduct(sku);
+  const json = { customerId, lines: [{ sku, quantity: 1 }], payment: { method: 'pm_ok' } };
+  const commands = [
+    ['/v1/orders', json],
+    [`/v1/products/${sku}/stock-adjustments`, { quantity: 5, reason: 'delivered' }],
+  ] as const;
+  for (const [path, body] of commands) {
+    const answer = await shop.request('POST', path, { json: body, headers: { 'idempotency-key': `key of ${path}` } });
+    assert.deepEqual([answer.status, answer.body.code], [503, 'read-model-behind'], path);
+    assert.equal(answer.headers.get('retry-after'), '1');
+  }
+  for (const service of ['ordering', 'inventory']) await setPause(shop, `${service}-of-catalog`, false);
+  for (const [path, body] of commands) {
+    const answer = await shop.request('POST', path, { json: body, headers: { 'idempotency-key': `key of ${path}` } });
+    assert.deepEqual([answer.status, answer.headers.get('idempotent-replayed')], [201, null], path);
+  }
+});
+
 test('while projections are paused, no read passes off what was before; once they go on, each shows all', async (t) => {
   const { shop, databaseUrls } = await startTestSystem(t);
   const { sku, customerId } = await shop.furnish(10);

@@ -301,6 +301,11 @@ test('a key is one request and one answer', async (t) => {
     const first = await send();
     assert.deepEqual([first.status, first.body.code], [422, 'unknown-customer']);
     await shop.putCustomer(newcomer);
+    const elsewhere = await shop.request('PUT', `/v1/products/${newId('sku')}`, {
+      json: { name: 'A', price },
+      headers,
+    });
+    assert.deepEqual([elsewhere.status, elsewhere.body.code], [422, 'idempotency-key-reused']);
     const again = await send();
     assert.deepEqual([again.status, again.body], [422, first.body]);
     assert.equal(again.headers.get('idempotent-replayed'), 'true');

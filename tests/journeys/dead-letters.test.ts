@@ -9,7 +9,7 @@ import type { DatabaseOwner } from '#platform/settings.ts';
 import { checkInvariants, untilAtRest } from '../invariants.ts';
 import type { DatabaseUrls } from '../running-program.ts';
 import { bearer, jwt, startTestSystem } from '../running-system.ts';
-import { newId, openShop, type Reply, type Shop, until } from '../shop-client.ts';
+import { newId, openShop, type Problem, type Reply, type Shop, until } from '../shop-client.ts';
 
 const ofOrdering = 'inventory-of-ordering';
 const refusal = (constraint: string): string =>
@@ -359,4 +359,164 @@ test('an operator pauses a consumer and has it go on, also from another process'
     assert.equal((await post<unknown>(far, '/v1/ops/dead-letters/retry')).status, 202);
     assert.equal((await waitFinal(poison)).status, 'completed');
   });
+});
+
+test('what an operator decides under a key is decided once, and answered as it was, in whichever process', async (t) => {
+  const system = await startTestSystem(t);
+  const other = await startTestSystem(t, { beside: system });
+  const { shop, databaseUrls } = system;
+  const ordering = beside(t, databaseUrls, 'ordering');
+  const inventory = beside(t, databaseUrls, 'inventory');
+  const [first, second] = [
+    await plant(ordering, 'order-a', 'Unheard', {}),
+    await plant(ordering, 'order-b', 'Unheard', {}),
+  ];
+  await untilGroups(shop, 'they are parked', ([group]) => group?.consumer === ofOrdering && group.messages === 2);
+  const letters = '/v1/ops/dead-letters';
+  const consumers = `/v1/ops/consumers/${ofOrdering}`;
+  const [one, two] = [`${letters}/${ofOrdering}-${first}`, `${letters}/${ofOrdering}-${second}`];
+
+  type Wish = readonly [path: string, json: object];
+  /** Sends the request, then another and the same one again under its key, where the process has not seen it. */
+  async function once(wish: Wish, another: Wish): Promise<() => Promise<void>> {
+    const headers = { 'idempotency-key': newId('key') };
+    const send = (of: Shop, [path, json]: Wish) => of.request('POST', path, { json, headers });
+    const kept = await send(shop, wish);
+    assert.equal(kept.headers.get('idempotent-replayed'), null, wish[0]);
+    const reused = await send(other.shop, another);
+    assert.deepEqual([reused.status, reused.body.code], [422, 'idempotency-key-reused'], wish[0]);
+    const replay = async (): Promise<void> => {
+      for (const asked of [other.shop, shop]) {
+        const again = await send(asked, wish);
+        assert.deepEqual([again.status, again.body], [kept.status, kept.body], wish[0]);
+        assert.equal(again.headers.get('idempotent-replayed'), 'true', wish[0]);
+      }
+    };
+    await replay();
+    return replay;
+  }
+  const isPaused = async (): Promise<boolean> =>
+    (await inventory.query<{ paused: boolean }>('', 'select paused from consumer_pauses'))[0]!.paused;
+
+  const pausedOnce = await once([`${consumers}/pause`, {}], [`${consumers}/resume`, {}]);
+  assert.equal(await isPaused(), true);
+  const resumedOnce = await once([`${consumers}/resume`, {}], [`${consumers}/pause`, {}]);
+  await pausedOnce();
+  assert.equal(await isPaused(), false, 'it goes on');
+  await post(shop, `${consumers}/pause`);
+  await resumedOnce();
+  assert.equal(await isPaused(), true);
+
+  const retriedOnce = [
+    await once([`${one}/retry`, {}], [`${two}/retry`, {}]),
+    await once([`${letters}/retry`, { consumer: ofOrdering }], [`${letters}/retry`, {}]),
+  ];
+  const discardedOnce = await once([`${one}/discard`, { reason: 'a test' }], [`${one}/discard`, { reason: 'no test' }]);
+  const refusedOnce = await once([`${one}/retry`, {}], [`${two}/retry`, {}]);
+  for (const replay of [...retriedOnce, discardedOnce, refusedOnce]) await replay();
+
+  const [kept] = await beside(t, databaseUrls, 'queries').query<{ count: number }>(
+    'kept',
+    `select count(*) from kept_answers where caller = 'operator'`,
+  );
+  assert.equal(kept!.count, 6);
+});
+
+test('all messages of a group are listed, page by page', async (t) => {
+  const { shop, databaseUrls } = await startTestSystem(t);
+  const inventory = beside(t, databaseUrls, 'inventory');
+  await inventory.query(
+    'park',
+    `insert into parked_messages (consumer, position, stream, event_id, type, cause, detail, attempts, parked_at, state)
+     select 'nobody', n, 'order-' || n, 'ordering-0-' || n, 'Unheard', c, 'it is not known', 1, now(), 'parked'
+     from generate_series(1, 45) as n, (values ('unknown-type'), ('another')) as c(c)
+     where (n <= 3) = (c = 'another')`,
+  );
+  const all = await groupsOf(shop, '?consumer=nobody');
+  assert.deepEqual(
+    all.map(({ cause, messages, items }) => [cause, messages, items.length]),
+    [
+      ['another', 3, 3],
+      ['unknown-type', 42, 20],
+    ],
+  );
+  const pages: number[][] = [];
+  const named = '/v1/ops/dead-letters?consumer=nobody&cause=unknown-type';
+  let cursor: string | null = '';
+  while (cursor !== null) {
+    const { status, body }: Reply<DeadLetterList> = await shop.get(
+      `${named}&limit=15${cursor === '' ? '' : `&cursor=${cursor}`}`,
+    );
+    assert.equal(status, 200, JSON.stringify(body));
+    assert.ok(Value.Check(DeadLetterList, body), JSON.stringify(body));
+    assert.deepEqual(
+      body.groups.map(({ cause, messages, streams }) => [cause, messages, streams]),
+      [['unknown-type', 42, 42]],
+    );
+    pages.push(body.groups[0]!.items.map(({ position }) => position));
+    cursor = body.nextCursor;
+  }
+  const positions = Array.from({ length: 42 }, (_, n) => n + 4);
+  assert.deepEqual(pages, [positions.slice(0, 15), positions.slice(15, 30), positions.slice(30)]);
+
+  await t.test('as many as are asked for, and a page whose messages were applied meanwhile is empty', async () => {
+    const [group] = await groupsOf(shop, '?consumer=nobody&cause=unknown-type&limit=100');
+    assert.equal(group!.items.length, 42);
+    const { body } = await shop.get<DeadLetterList>(`${named}&limit=40`);
+    await inventory.query('applied', 'delete from parked_messages where position > 40');
+    const last = await shop.get<DeadLetterList>(`${named}&cursor=${body.nextCursor}`);
+    const { groups, nextCursor } = last.body;
+    assert.deepEqual([groups.map(({ messages, items }) => [messages, items.length]), nextCursor], [[[37, 0]], null]);
+  });
+
+  await t.test('a cursor that was altered, or belongs to other filters, is malformed', async () => {
+    const cursorOf = async (query: string): Promise<string> =>
+      (await shop.get<DeadLetterList>(`/v1/ops/dead-letters?${query}`)).body.nextCursor!;
+    const groups = await cursorOf('limit=1');
+    const messages = await cursorOf('consumer=nobody&cause=unknown-type&limit=1');
+    const altered = (given: string, end: unknown): string => {
+      const parts = JSON.parse(Buffer.from(given, 'base64url').toString()) as unknown[];
+      return Buffer.from(JSON.stringify([...parts.slice(0, -1), end])).toString('base64url');
+    };
+    for (const query of [
+      `cursor=${altered(groups, 'a\0b')}`,
+      `cursor=${altered(groups, 7)}`,
+      `consumer=nobody&cause=unknown-type&cursor=${altered(messages, 'a')}`,
+      `consumer=nobody&cause=unknown-type&cursor=${altered(messages, 1e300)}`,
+      `consumer=nobody&cause=unknown-type&cursor=${altered(messages, -1)}`,
+      `consumer=nobody&cause=unknown-type&cursor=${altered(messages, 1.5)}`,
+      `consumer=nobody&cause=another&cursor=${messages}`,
+      `cursor=${messages}`,
+      `consumer=nobody&cursor=${groups}`,
+      `state=discarded&cursor=${groups}`,
+    ]) {
+      const { status, body } = await shop.get(`/v1/ops/dead-letters?${query}`);
+      assert.deepEqual([status, body.code], [400, 'malformed-cursor'], query);
+    }
+    assert.equal((await shop.get(`/v1/ops/dead-letters?state=waiting&cursor=${groups}`)).status, 200);
+  });
+});
+
+test('a parked message with an id that is none of ours is not found', async (t) => {
+  const { shop } = await startTestSystem(t);
+  for (const id of [
+    'nope',
+    'a-0',
+    'a-01',
+    'a-1e3',
+    'a--1',
+    '-1',
+    `a-${'9'.repeat(16)}`,
+    `a-${'9'.repeat(60)}`,
+    'x'.repeat(200),
+  ])
+    for (const [act, json] of [
+      ['retry', {}],
+      ['discard', { reason: 'a test' }],
+    ] as const) {
+      const { status, body } = await post<Problem>(shop, `/v1/ops/dead-letters/${id}/${act}`, json);
+      assert.deepEqual([status, body.code], [404, 'dead-letter-not-found'], `${act} of ${id}`);
+    }
+  const odd = await post<Problem>(shop, '/v1/ops/dead-letters/a%20b-1/retry');
+  assert.deepEqual([odd.status, odd.body.code], [400, 'invalid-request']);
 });

@@ -130,10 +130,76 @@ test('what cannot be rebuilt is refused, and says why', async (t) => {
   assert.deepEqual([wrong.status, wrong.body.code], [400, 'invalid-request']);
   const none = await shop.get('/v1/ops/jobs/rebuild-01890000-0000-7000-8000-000000000000');
   assert.deepEqual([none.status, none.body.code], [404, 'job-not-found']);
+  for (const id of ['no-such-job', 'a.b', '1', 'x'.repeat(200)]) {
+    const { status, body } = await shop.get(`/v1/ops/jobs/${id}`);
+    assert.deepEqual([status, body.code], [404, 'job-not-found'], id);
+    const model = await post(shop, id);
+    assert.deepEqual([model.status, model.body.code], [404, 'projection-not-found'], id);
+  }
+  assert.equal((await post(shop, 'No_Such')).body.code, 'projection-not-found');
   const [one, two] = await Promise.all([post(shop, 'all', { sharePercent: 1 }), post(shop, 'orders')]);
   assert.deepEqual(new Set([one.status, two.status]), new Set([202, 409]));
   const refused = one.status === 409 ? one : two;
   assert.equal(refused.body.code, 'rebuild-running');
+});
+
+test('a rebuild under a key is begun once, and answered as it was, in whichever process', async (t) => {
+  const system = await startTestSystem(t);
+  const { shop } = system;
+  const other = await startTestSystem(t, { beside: system });
+  const headers = { 'idempotency-key': newId('key') };
+  const ask = (of: Shop, name: string, json: object) =>
+    of.request<JobView & Problem>('POST', `/v1/ops/projections/${name}/rebuild`, { json, headers });
+  const first = await ask(shop, 'orders', { action: 'check' });
+  assert.equal(first.status, 202, JSON.stringify(first.body));
+  await ended(shop, first.body.id);
+  const reused = await ask(other.shop, 'orders', { action: 'rebuild' });
+  assert.deepEqual([reused.status, reused.body.code], [422, 'idempotency-key-reused']);
+  for (const asked of [other.shop, shop]) {
+    const again = await ask(asked, 'orders', { action: 'check' });
+    assert.deepEqual([again.status, again.body], [202, first.body]);
+    assert.deepEqual(
+      ['location', 'idempotent-replayed'].map((name) => again.headers.get(name)),
+      [`/v1/ops/jobs/${first.body.id}`, 'true'],
+    );
+  }
+
+  await t.test('one that was turned away for another that runs may come again under its key', async () => {
+    const running = await post(shop, 'all', { action: 'check', sharePercent: 1 });
+    assert.equal(running.status, 202, JSON.stringify(running.body));
+    const key = { 'idempotency-key': newId('key') };
+    const again = () =>
+      shop.request<JobView & Problem>('POST', '/v1/ops/projections/orders/rebuild', { json: {}, headers: key });
+    const refused = await again();
+    await ended(shop, running.body.id);
+    const begun = await again();
+    assert.deepEqual([refused.status, refused.body.code, begun.status], [409, 'rebuild-running', 202]);
+    assert.equal(begun.headers.get('idempotent-replayed'), null);
+    await ended(shop, begun.body.id);
+  });
+});
+
+test('a job has a tag that changes with what it tells', async (t) => {
+  const { shop } = await startTestSystem(t);
+  await shop.furnish(5);
+  const { body: begun } = await post(shop, 'all', { action: 'check', sharePercent: 1 });
+  const path = `/v1/ops/jobs/${begun.id}`;
+  const told = new Map<string, string>();
+  await until('it has ended', async () => {
+    const { headers, body } = await shop.get<JobView>(path);
+    const tag = headers.get('etag');
+    assert.match(tag ?? 'none', /^"[^"]+"$/);
+    const text = JSON.stringify(body);
+    assert.equal(told.get(tag!) ?? text, text, 'one tag, one body');
+    told.set(tag!, text);
+    return body.state === 'running' ? null : true;
+  });
+  assert.equal(new Set(told.values()).size, told.size, 'one body, one tag');
+  assert.ok(told.size > 1, [...told.values()].join('\n'));
+  const last = [...told.keys()].at(-1)!;
+  const known = await shop.get<string>(path, { 'if-none-match': last });
+  assert.deepEqual([known.status, known.headers.get('etag'), known.body], [304, last, '']);
+  assert.equal((await shop.get(path, { 'if-none-match': [...told.keys()][0]! })).status, 200);
 });
 
 test('a process of another version waits until its read models are rebuilt, and says so', async (t) => {

@@ -59,8 +59,6 @@ const idleEventsMax = 1_000;
 /** More of one kind are found when these are settled. */
 const listedMax = 1_000;
 
-const keysPerDelete = 10_000;
-
 const parts = ['timers', 'payments', 'consumers', 'keys'] as const;
 type Part = (typeof parts)[number];
 
@@ -248,9 +246,7 @@ async function repair(
   const origin = originOf(finding, mandate);
   if (finding.check === keyCheck.name) {
     const service = finding.entity.split('/')[0] as ShopServiceName;
-    let forgotten = 0;
-    for (let more = keysPerDelete; more === keysPerDelete; forgotten += more)
-      more = await forgetKeys(databases[service], keysBefore, keysPerDelete);
+    const forgotten = await forgetKeys(databases[service], keysBefore);
     return { before: finding.found, after: { forgotten } };
   }
   const id = idIn(finding.entity);

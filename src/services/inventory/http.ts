@@ -14,7 +14,7 @@ export type InventoryRoutesOptions = {
   readonly source: string;
   caughtUp(positions: Positions, waitMs: number): Promise<boolean>;
   /** Waits a moment for all that the catalogue has said by now. */
-  hearCatalog(): Promise<void>;
+  hearCatalog(): Promise<boolean>;
 };
 
 export function inventoryRoutes(options: InventoryRoutesOptions): CommandRoute[] {
@@ -42,8 +42,12 @@ async function adjustStock(
   const first = await tryToAdjust(options, request, false);
   if ('kept' in first || !namesSomethingUnknown(first.refused)) return first;
   // The catalogue may have listed it a moment ago: listen to all it has said by now, then answer for good.
-  await options.hearCatalog();
-  return tryToAdjust(options, request, true);
+  const hasHeard = await options.hearCatalog();
+  const second = await tryToAdjust(options, request, hasHeard);
+  if (hasHeard || 'kept' in second || !namesSomethingUnknown(second.refused)) return second;
+  const detail = 'Inventory has not heard yet of all that the catalogue has: the product may be there. Ask again.';
+  const traceId = request.origin.correlationId;
+  return { refused: { code: 'read-model-behind', detail }, isKept: false, replayed: false, traceId };
 }
 
 const namesSomethingUnknown = (refusal: Refusal): boolean => refusal.code === 'product-not-found';
@@ -65,7 +69,9 @@ function tryToAdjust(
     keeps: (refusal) => refusal.code !== 'version-mismatch' && (forGood || !namesSomethingUnknown(refusal)),
     run(scope) {
       const { listed } = scope.state(listingStream, sku);
-      const stale = listed ? staleVersion(ifMatch, scope.version(stockStream, sku)) : null;
+      // `*` is about the product.
+      const isChecked = listed && ifMatch !== 'any';
+      const stale = isChecked ? staleVersion(ifMatch, scope.version(stockStream, sku)) : null;
       if (stale !== null) return stale;
       const decision = stock.decide({ type: 'AdjustStock', sku, ...body, listed }, scope.state(stockStream, sku));
       if ('refused' in decision) return decision;

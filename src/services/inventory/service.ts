@@ -69,7 +69,7 @@ export function startInventory(parts: ServiceParts & { readonly reservationTtlSe
       source: log.source,
       caughtUp: commandsCaughtUp(log, consumers),
       async hearCatalog() {
-        await catalog.progress.reach(await parts.headOf('catalog'), hearCatalogMs);
+        return catalog.progress.reach(await parts.headOf('catalog'), hearCatalogMs);
       },
     }),
   };

@@ -27,7 +27,7 @@ export type OrderingRoutesOptions = {
   newId(): OrderId;
   caughtUp(positions: Positions, waitMs: number): Promise<boolean>;
   /** Waits a moment for catalogue entries that are known to be on their way. */
-  hearCatalog(thoroughly: boolean): Promise<void>;
+  hearCatalog(thoroughly: boolean): Promise<boolean>;
 };
 
 export function orderingRoutes(options: OrderingRoutesOptions): CommandRoute[] {
@@ -71,7 +71,12 @@ export function orderingRoutes(options: OrderingRoutesOptions): CommandRoute[] {
   ];
 }
 
-const refusedAtOnce = (refused: Refusal, traceId: string): ClientAnswer => ({ refused, replayed: false, traceId });
+const refusedAtOnce = (refused: Refusal, traceId: string): ClientAnswer => ({
+  refused,
+  isKept: false,
+  replayed: false,
+  traceId,
+});
 
 async function putCustomer(
   { bus, source }: OrderingRoutesOptions,
@@ -123,8 +128,12 @@ async function placeOrder(
   const first = await tryToPlace(options, request, orderId, false);
   if ('kept' in first || !namesSomethingUnknown(first.refused)) return first;
   // The catalogue may have said so a moment ago: listen to all it has said by now, then answer for good.
-  await options.hearCatalog(true);
-  return tryToPlace(options, request, orderId, true);
+  const hasHeard = await options.hearCatalog(true);
+  const second = await tryToPlace(options, request, orderId, hasHeard);
+  if (hasHeard || 'kept' in second || !namesSomethingUnknown(second.refused)) return second;
+  const detail =
+    'Ordering has not heard yet of all that the catalogue has: a product that is named may be there. Ask again.';
+  return refusedAtOnce({ code: 'read-model-behind', detail }, origin.correlationId);
 }
 
 const namesSomethingUnknown = (refusal: Refusal): boolean => refusal.code === 'unknown-product';
@@ -149,7 +158,8 @@ function tryToPlace(
     ],
     keeps: (refusal) => refusal.code !== 'version-mismatch' && (forGood || !namesSomethingUnknown(refusal)),
     run(scope) {
-      const stale = staleVersion(ifMatch, scope.version(orderStream, orderId));
+      // `*` is about the list of orders, which is there.
+      const stale = ifMatch === 'any' ? null : staleVersion(ifMatch, scope.version(orderStream, orderId));
       if (stale !== null) return stale;
       const buyer = scope.state(customerStream, body.customerId);
       const decision = order.decide(

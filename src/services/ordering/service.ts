@@ -80,8 +80,9 @@ export function startOrdering(parts: ServiceParts & { readonly orderDeadlineSeco
       newId: () => ports.newId(),
       caughtUp: commandsCaughtUp(log, consumers),
       async hearCatalog(thoroughly) {
-        if (thoroughly) await catalog.progress.reach(await parts.headOf('catalog'), hearCatalogThoroughlyMs);
-        else await catalog.progress.reach(catalog.head(), hearCatalogMs);
+        return thoroughly
+          ? catalog.progress.reach(await parts.headOf('catalog'), hearCatalogThoroughlyMs)
+          : catalog.progress.reach(catalog.head(), hearCatalogMs);
       },
     }),
   };

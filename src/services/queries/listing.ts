@@ -1,7 +1,7 @@
 /** Lists: pages by keyset, so that inserts neither shift nor repeat an item, and within a time limit. */
-import { createHash } from 'node:crypto';
 import type { QueryAnswer } from '#contracts/routes.ts';
 import type { Refusal } from '#cqrs/decider.ts';
+import { cursorsOf as endsOf } from '#platform/cursors.ts';
 import { type Database, openDatabase } from '#platform/postgres.ts';
 import { type SoughtWord, tsqueryOf } from './search-words.ts';
 import type { Frequencies, WordFrequencies } from './word-frequencies.ts';
@@ -54,23 +54,16 @@ export function cursorsOf(
   isKey: (key: unknown) => boolean,
   keyOf?: (text: string) => string,
 ): Cursors {
-  const binding = createHash('sha256').update(JSON.stringify(list)).digest('base64url').slice(0, 16);
+  const cursors = endsOf(list, (end): end is [key: string | number, id: string] => {
+    const [key, id] = end;
+    return end.length === 2 && isKey(key) && typeof id === 'string' && /^[A-Za-z0-9._-]{1,64}$/.test(id);
+  });
   return {
     read(cursor) {
-      if (cursor === undefined) return null;
-      const bytes = Buffer.from(cursor, 'base64url');
-      if (bytes.toString('base64url') !== cursor) return 'malformed';
-      const parts = parsed(bytes.toString());
-      if (!Array.isArray(parts) || parts.length !== 3) return 'malformed';
-      const [bound, key, id] = parts as unknown[];
-      if (bound !== binding || !isKey(key) || typeof id !== 'string' || !/^[A-Za-z0-9._-]{1,64}$/.test(id))
-        return 'malformed';
-      return { key: key as string | number, id };
+      const end = cursors.read(cursor);
+      return Array.isArray(end) ? { key: end[0], id: end[1] } : end;
     },
-    write: ({ key, id }) =>
-      Buffer.from(JSON.stringify([binding, typeof key === 'string' && keyOf ? keyOf(key) : key, id])).toString(
-        'base64url',
-      ),
+    write: ({ key, id }) => cursors.write([typeof key === 'string' && keyOf ? keyOf(key) : key, id]),
   };
 }
 
@@ -297,11 +290,3 @@ export async function itemTexts(
 }
 
 export const emptyPage = '{"items":[],"nextCursor":null}';
-
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
