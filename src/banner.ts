@@ -14,9 +14,8 @@ type BannerParts = {
 };
 
 export function banner({ settings, postgres, address, seconds, warnings, demo }: BannerParts): string {
-  const { secret, jwksUrl } = settings.jwt;
-  const hasKey = secret !== undefined || jwksUrl !== undefined;
-  const bearer = hasKey ? ' -H "Authorization: Bearer $TOKEN"' : '';
+  const { secret } = settings.jwt;
+  const bearer = hasKey(settings) ? ' -H "Authorization: Bearer $TOKEN"' : '';
   const json = ` -H 'content-type: application/json'`;
   const order =
     '{"orderId":"first-order","customerId":"ada","lines":[{"sku":"TEA-EARL-GREY","quantity":2}],"payment":{"method":"pm_ok"}}';
@@ -26,7 +25,7 @@ export function banner({ settings, postgres, address, seconds, warnings, demo }:
     '',
     `  API        ${address}`,
     `  Docs       ${address}/docs`,
-    `  Callers    ${hasKey ? 'need a token: operators may do everything, customers see their own orders' : 'no key is configured: everyone on this machine is operator'}`,
+    `  Callers    ${whoMayCall(settings)}`,
     `  Data       ${postgres === undefined ? 'in the databases of DATABASE_URL_…' : postgres.location}`,
     ...(postgres === undefined
       ? []
@@ -54,6 +53,14 @@ export function banner({ settings, postgres, address, seconds, warnings, demo }:
   ];
   return `\n${lines.join('\n')}\n`;
 }
+
+const hasKey = ({ jwt: { secret, jwksUrl } }: Settings): boolean => secret !== undefined || jwksUrl !== undefined;
+
+/** Every start says so. */
+export const whoMayCall = (settings: Settings): string =>
+  hasKey(settings)
+    ? 'need a token: operators may do everything, customers see their own orders'
+    : 'no key is configured: everyone on this machine is operator';
 
 function tokenCommand(): string {
   const launcher = relative(process.cwd(), join(projectFolder, 'bin/twofold.js'));

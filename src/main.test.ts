@@ -97,6 +97,7 @@ test('all services can be served on databases that exist', async (t) => {
   for (const owner of databaseOwners) env[databaseUrlName(owner)] = await testDatabaseUrl(t);
   const child = launch(['serve', ...databaseOwners, 'sandbox'], env);
   const address = await printed(child, /serves catalog, ordering, inventory, payments, audit, queries at (\S+)/);
+  await printed(child, /(Callers: no key is configured: everyone on this machine is operator)/);
   assert.equal((await fetch(`${address}/readyz`)).status, 200);
   assert.equal((await stop({ child }, 'SIGTERM')).code, 0);
 });

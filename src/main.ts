@@ -21,7 +21,7 @@ import {
   type SettingsOverrides,
 } from '#platform/settings.ts';
 import { reportReady, startSupervisedProcess } from '#platform/supervised-process.ts';
-import { banner } from './banner.ts';
+import { banner, whoMayCall } from './banner.ts';
 import { openDemoData, type DemoData } from './first-start.ts';
 import type { RunningSystem } from './system.ts';
 import { systemPorts } from '#platform/ports.ts';
@@ -286,6 +286,7 @@ async function serve(services: string[], overrides: SettingsOverrides): Promise<
     });
     house.add('the services', system, systemStopTimeoutMs);
     console.log(`Twofold serves ${owners.join(', ')} at ${system.address}`);
+    console.log(`Callers: ${whoMayCall(settings)}`);
     reportReady(system.address);
   });
 }

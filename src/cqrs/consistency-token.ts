@@ -2,6 +2,7 @@
  * A consistency token names how far each log had come: positions by service and shard. It is opaque
  * to clients. A side that has applied at least these positions includes what the token stands for.
  */
+import { crc32 } from 'node:zlib';
 
 /** Position by source; a source is `<service>.<shard>`. */
 export type Positions = Readonly<Record<string, number>>;
@@ -21,25 +22,34 @@ export function encodeToken(positions: Positions): string {
   const parts = Object.keys(positions)
     .sort()
     .map((source) => `${source}=${positions[source]}`);
-  return Buffer.from(`1;${parts.join(',')}`, 'latin1').toString('base64url');
+  const text = parts.join(',');
+  return Buffer.from(`${form}${text};${checksum(text)}`, 'latin1').toString('base64url');
 }
+
+const form = '2;';
+
+/** One that lost its end on the way, or a letter, would else stand for other positions. */
+const checksum = (text: string): string => crc32(text).toString(36);
 
 /**
  * The positions a token stands for, or null when it is not one of ours.
  *
  * Promises:
  * - what is none of our tokens is not understood
+ * - a token that was cut or changed on its way is not understood
  * - whatever comes in as a token, reading it never throws
  */
 export function decodeToken(token: string): Positions | null {
   if (token.length === 0 || token.length > tokenLengthMax || !/^[A-Za-z0-9_-]+$/.test(token)) return null;
   const bytes = Buffer.from(token, 'base64url');
   if (bytes.toString('base64url') !== token) return null;
-  const text = bytes.toString('latin1');
-  if (!text.startsWith('1;')) return null;
+  const whole = bytes.toString('latin1');
+  const end = whole.lastIndexOf(';');
+  const text = whole.slice(form.length, end);
+  if (!whole.startsWith(form) || whole.slice(end + 1) !== checksum(text)) return null;
   const positions: Record<string, number> = {};
-  if (text === '1;') return positions;
-  for (const part of text.slice(2).split(',')) {
+  if (text === '') return positions;
+  for (const part of text.split(',')) {
     const cut = part.indexOf('=');
     const source = part.slice(0, cut);
     const position = part.slice(cut + 1);

@@ -130,12 +130,16 @@ const subjectLengthMax = 255;
 function identityOf({ role, sub }: JWTPayload): Identity | Denial {
   if (role === 'operator') {
     if (sub === undefined || sub === '') return anyone;
+    // JSON may hold what it likes, and its owner becomes a part of keys.
+    if (typeof sub !== 'string' || !sub.isWellFormed() || sub.includes('\0'))
+      return invalid('Its claim `sub` is not a text that can be kept.');
     if (sub.length > subjectLengthMax)
       return invalid(`Its claim \`sub\` has more than ${subjectLengthMax} characters.`);
     return { ...anyone, scope: `operator:${sub}` };
   }
   if (role === 'customer') {
-    if (sub === undefined || !customerId.test(sub)) return invalid('Its claim `sub` is not the id of a customer.');
+    if (typeof sub !== 'string' || !customerId.test(sub))
+      return invalid('Its claim `sub` is not the id of a customer.');
     return { caller: { role: 'customer', customerId: sub }, scope: `customer:${sub}`, actor: `customer:${sub}` };
   }
   return {

@@ -37,7 +37,9 @@ export function takeJsonOnly(app: FastifyInstance): void {
   });
 }
 
-const JSON_TYPE = /^application\/json[ \t]*(?:;[ \t]*charset[ \t]*=[ \t]*(?:utf-8|"utf-8")[ \t]*)?;?[ \t]*$/i;
+/** Whatever other parameters it has: they mean nothing to JSON (RFC 8259, 11). */
+const JSON_TYPE =
+  /^application\/json[ \t]*(?:;[ \t]*(?:charset[ \t]*=[ \t]*("?)utf-?8\1|(?!charset[ \t]*=)[\w!#$%&'*+.^`|~-]+=(?:[\w!#$%&'*+.^`|~-]+|"[^"\\]*"))?[ \t]*)*$/i;
 
 /** An error that the failure handler answers with the problem `code`. */
 const refusal = (code: string): Error => Object.assign(new Error(code), { code });

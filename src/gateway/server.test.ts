@@ -369,6 +369,12 @@ const refused: readonly Refused[] = [
     code: 'unsupported-media-type',
   },
   {
+    name: 'JSON in another character set, said last',
+    request: [...put, { 'content-type': 'application/json; v=1; charset="utf-16"' }, '{"name":"a"}'],
+    status: 415,
+    code: 'unsupported-media-type',
+  },
+  {
     name: 'a content type that is none',
     request: [...put, { 'content-type': 'json' }, '{"name":"a"}'],
     status: 415,
@@ -479,7 +485,12 @@ test('what is right comes through as it was sent', async (t) => {
     at: '2024-02-29T23:59:59.5+05:30',
     email: 'ada@example.com',
   });
-  for (const type of ['application/json', 'application/json; charset=utf-8', 'Application/JSON;charset="UTF-8"']) {
+  for (const type of [
+    'application/json',
+    'application/json; charset=utf-8',
+    'Application/JSON;charset="UTF-8"',
+    'application/json; charset=utf8; v=1; profile="a; charset=latin1"',
+  ]) {
     assert.ok((await call('PUT', '/v1/things/t1', { 'content-type': type }, body)).status < 300, type);
     assert.deepEqual((things.reached.at(-1) as { body: unknown }).body, JSON.parse(body));
   }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import type { Caller } from '#contracts/routes.ts';
 import { type EventRow, inCausalOrder } from './history.ts';
 import { orderEvent, orderPlaced, readSideForTests, story } from './story-for-tests.ts';
 
@@ -76,6 +77,21 @@ test('an order that only inventory knows has no history yet', async (t) => {
   await side.given(story().tell({ type: 'ReservationBarred', data: { orderId: 'o1' } }));
   const answer = await side.ask(historyUrl, { params: { orderId: 'o1' } });
   assert.equal('refused' in answer && answer.refused.code, 'order-not-found');
+});
+
+test('what the audit found of an order is for operators', async (t) => {
+  const side = await readSideForTests(t);
+  const { tell } = story();
+  const placed = tell(orderPlaced('o1', { customerId: 'alice' }));
+  const found = { ...placed.event, id: 'audit-0-1', stream: 'divergence-d1', type: 'DivergenceFound' };
+  const data = { divergenceId: 'd1', orderId: 'o1', found: { total: 1 } };
+  await side.given(placed, { service: 'audit', event: { ...found, data } });
+  const typesFor = async (caller: Caller): Promise<string[]> => {
+    const { items } = await side.see<History>(historyUrl, { params: { orderId: 'o1' }, caller });
+    return items.map(({ type }) => type).sort();
+  };
+  assert.deepEqual(await typesFor({ role: 'operator' }), ['DivergenceFound', 'OrderPlaced']);
+  assert.deepEqual(await typesFor({ role: 'customer', customerId: 'alice' }), ['OrderPlaced']);
 });
 
 const rows = fc

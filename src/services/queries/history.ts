@@ -1,4 +1,7 @@
-/** The read model `history`: everything that happened to an order, in ordering, inventory and payments, and what the audit found of it. */
+/**
+ * The read model `history`: everything that happened to an order, in ordering, inventory and payments; for operators, also what the
+ * audit found of it.
+ */
 import { HistoryView, OrderParams } from '#contracts/http.ts';
 import type { QueryRequest } from '#contracts/routes.ts';
 import { entityOf, type RecordedEvent } from '#cqrs/event-log.ts';
@@ -36,8 +39,10 @@ export function historyReadModel(database: Database, applied: Applied, findOrder
             'read history',
             `select id, version, type, actor, causation, data, count(*) over () as count,
                ${rfc3339('at')} as at, ${shownColumn}
-             from order_events where order_id = $1 order by order_events.at desc, id desc limit $2`,
-            [orderId, eventsShownMax],
+             from order_events where order_id = $1 and ($3 or id not like 'audit-%')
+             order by order_events.at desc, id desc limit $2`,
+            // What the audit found holds rows of tables, and what operators say of them.
+            [orderId, eventsShownMax, caller.role === 'operator'],
           );
           return {
             bytes: `{"items":[${inCausalOrder(rows.map(eventRow)).map(itemOf).join(',')}]}`,

@@ -178,5 +178,9 @@ function statementsOf(walked: Walked, sort: keyof typeof orderings, needs: Needs
 /** As PostgreSQL prints it in UTC, such as `2026-01-01 09:30:00.5+00`. */
 const postgresTime = (text: string): string => utcTime(text.replace(' ', 'T').replace('+00', 'Z'));
 
+/** PostgreSQL knows no year 0, and no 30th of February. */
 const isUtcTime = (key: unknown): boolean =>
-  typeof key === 'string' && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(key) && !Number.isNaN(Date.parse(key));
+  typeof key === 'string' &&
+  /^(?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(key) &&
+  !Number.isNaN(Date.parse(key)) &&
+  new Date(key).toISOString() === key;

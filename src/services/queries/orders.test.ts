@@ -373,6 +373,8 @@ test('a cursor of another list, or none at all, is refused', async (t) => {
       forged(binding, 'yesterday', 'o1'),
       forged(binding, 7, 'o1'),
       forged(binding, '2011-99-99T00:00:00.000Z', 'o1'),
+      forged(binding, '2011-02-30T00:00:00.000Z', 'o1'),
+      forged(binding, '0000-01-01T00:00:00.000Z', 'o1'),
       forged(binding, '2011-01-01T00:00:00.000Z', `o'1\0`),
     ].map((cursor) => ({ q: 'heart', cursor })),
   ];

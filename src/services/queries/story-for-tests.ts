@@ -17,7 +17,7 @@ import type { SharedCache } from './shared-cache.ts';
 import { createReadModels, openReads, queriesSchema, type ReadDatabases, type ReadModels } from './service.ts';
 
 export type Told = CatalogEvent | OrderingEvent | InventoryEvent | PaymentEvent;
-type Service = 'catalog' | 'ordering' | 'inventory' | 'payments';
+type Service = 'catalog' | 'ordering' | 'inventory' | 'payments' | 'audit';
 export type Happened = { readonly service: Service; readonly event: RecordedEvent };
 
 /** Records events as the services would: dense positions per service, dense versions per stream. */
