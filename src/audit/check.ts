@@ -38,10 +38,16 @@ export type Finding = {
   readonly repairs: readonly Exclude<Strategy, 'accept'>[];
 };
 
-export type Piece = {
+/** What a look at some entities came to. */
+export type Looked = {
+  readonly findings: readonly Finding[];
+  /** What could not be looked at, and why. */
+  readonly leftOut?: string;
+};
+
+export type Piece = Looked & {
   /** How many entities were looked at. */
   readonly looked: number;
-  readonly findings: readonly Finding[];
   /** Where to go on; null: the walk has come to its end. */
   readonly next: string | null;
 };

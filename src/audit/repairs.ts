@@ -20,8 +20,9 @@ const lockTimeoutMs = 2_000;
 const statementTimeoutMs = 15_000;
 
 /**
- * Of rows in the read database: nobody applies anything while the row is computed and written. Every process that
- * remembers rows is fenced by their generation afterwards, and begins anew with what is there.
+ * Of rows in the read database: nobody applies anything while the row is computed and written, nor are tables switched: rows
+ * that another version of the program has made by then are not found wrong. Every process that remembers rows is fenced by
+ * their generation afterwards, and begins anew with what is there.
  */
 export function rowRepair(parts: WalkParts, tables: readonly ReadTable[], lookIn: LookIn): { repair?: Repair } {
   const { corrections, databases } = parts;

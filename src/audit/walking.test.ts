@@ -79,6 +79,29 @@ test('what keeps changing is looked at five times, with growing pauses, and then
   assert.deepEqual(await audit.statuses(), { t0001: 'open' });
 });
 
+test('what a walk leaves out is its trouble, and nothing is called gone then', async (t) => {
+  const audit = await openAudit(t, ask);
+  await audit.put(8);
+  await audit.change('t0002', 0);
+  await walkOnce(optionsOf(audit), {}, () => {});
+  await audit.change('t0002', 2);
+  const { look } = audit.walk;
+  audit.walk.look = async (after, entitiesMax) => ({
+    ...(await look(after, entitiesMax)),
+    ...(after === null ? { leftOut: 't0002 was left out' } : {}),
+  });
+  const before = { things: { ...walkBegins, endedAt: '2026-01-01T00:00:00.000Z' } };
+  const { things } = await walkOnce(optionsOf(audit), before, () => {});
+  assert.deepEqual(
+    [things!.ended, things!.looked, things!.trouble, things!.endedAt],
+    [true, 8, 't0002 was left out', '2026-01-01T00:00:00.000Z'],
+  );
+  const later = { things: { ...walkBegins, after: 't0003', trouble: 't0002 was left out' } };
+  const goneOn = await walkOnce(optionsOf(audit), later, () => {});
+  assert.equal(goneOn['things']!.trouble, 't0002 was left out', 'of a walk that goes on, too');
+  assert.deepEqual(await audit.statuses(), { t0002: 'open' });
+});
+
 test('what was open and is not there any more is called gone, after two looks', async (t) => {
   const audit = await openAudit(t, ask);
   await audit.put(4);

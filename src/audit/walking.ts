@@ -47,7 +47,7 @@ export type WalkState = {
   readonly notRecorded: number;
   /** When it has last come to its end, RFC 3339. */
   readonly endedAt: string | null;
-  /** Why it could not come to its end this time. */
+  /** Why it could not come to its end this time, or what it has left out on the way. */
   readonly trouble: string | null;
 };
 
@@ -118,7 +118,7 @@ async function walkOne(
 ): Promise<void> {
   const { ports, signal, recorder } = options;
   const seen = new Set<string>();
-  let state: WalkState = { ...from, trouble: null };
+  let state = from;
   try {
     while (!signal.aborted) {
       await between();
@@ -142,14 +142,18 @@ async function walkOne(
         of: Math.max(state.of, state.looked + piece.looked),
         workedMs: state.workedMs + workedMs,
         notRecorded: state.notRecorded + notRecorded,
+        trouble: piece.leftOut ?? state.trouble,
       };
       if (piece.next === null) break;
       keep(state);
       await rest(options, workedMs);
     }
     if (signal.aborted) return;
+    const atEnd = { ...state, of: state.looked, ended: true };
+    // What was left out may be there, whether it was found or not.
+    if (state.trouble !== null) return keep(atEnd);
     await lookForGone(options, walk, seen);
-    keep({ ...state, of: state.looked, ended: true, endedAt: timeNow(ports) });
+    keep({ ...atEnd, endedAt: timeNow(ports) });
   } catch (error) {
     if (!signal.aborted) keep({ ...state, ended: true, trouble: (error as Error).message });
   }

@@ -453,6 +453,19 @@ const logs: readonly Kind[] = [
     ['log-hash-chain inventory.0'],
     ({ check, entity }, w) => check === 'never-oversold' || (check === stock && entity.includes(w.sku)),
   ),
+  {
+    name: 'an order is shown in another status, and its log is damaged',
+    async plant({ databases: { ordering, queries }, orders }) {
+      const damage = `update events set data = '{}' where stream = $1 and version = 1`;
+      await ordering.query('', damage, [`order-${orders.completed}`]);
+      await queries.query('', `update orders set status = 'cancelled' where order_id = $1`, [orders.completed]);
+    },
+    finds: () => ['log-hash-chain ordering.0'],
+    // What the row should be nobody can tell, nor what the sums should be that it is in.
+    also: ({ check, orderId }, w) => check !== sum && orderId === w.orders.completed,
+    settled: 'undone',
+    saves: { ordering: logTables, queries: ['orders'] },
+  },
 ];
 
 const rogue = { actor: 'rogue', correlationId: 'rogue', causationId: 'rogue' };
@@ -517,6 +530,17 @@ const business: readonly Kind[] = [
     name: 'an order is charged twice at the provider',
     plant: ({ providerUrl, orders }) => charge(providerUrl, 'another-key', orders.completed),
     finds: ({ orders }) => [`charged-once provider/${orders.completed}/another-key`],
+    settled: 'in-place',
+  },
+  {
+    name: 'an order is charged whose payment was declined',
+    plant: async ({ ledgerFile, orders }) =>
+      inLedger(
+        ledgerFile,
+        `update charges set status = 'captured' where order_id = '${orders.declined}';
+         update entries set kind = 'capture' where kind = 'decline' and order_id = '${orders.declined}'`,
+      ),
+    finds: ({ orders }) => [`ledger-agrees payments.0/payment-${orders.declined}`],
     settled: 'in-place',
   },
   {

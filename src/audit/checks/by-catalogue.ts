@@ -1,15 +1,16 @@
 /** How walks go over products: over those of the catalogue first, then over names that others have and it does not. */
 import { entityOf } from '#cqrs/event-log.ts';
 import type { Database } from '#platform/postgres.ts';
-import type { Finding, Piece, Walk } from '../check.ts';
+import type { Looked, Piece, Walk } from '../check.ts';
 import { typeOf } from '../evidence.ts';
+import { inTurns } from './shown.ts';
 
 export type ByCatalogue = {
   readonly catalog: Database;
   /** Where other names may be: a table that has products by `sku`. */
   readonly others: { readonly database: Database; readonly table: string };
   /** Looks at so many products at the most. */
-  lookAtProducts(skus: readonly string[]): Promise<readonly Finding[]>;
+  lookAtProducts(skus: readonly string[]): Promise<Looked>;
 };
 
 const productsPerSnapshotMax = 500;
@@ -17,6 +18,8 @@ const productsPerSnapshotMax = 500;
 const namesPerPieceMax = 5_000;
 
 export function byCatalogue({ catalog, others, lookAtProducts }: ByCatalogue): Pick<Walk, 'size' | 'look'> {
+  const lookAtAll = (skus: readonly string[]): Promise<Looked> => inTurns(skus, productsPerSnapshotMax, lookAtProducts);
+
   async function lookAtListed(after: string, max: number): Promise<Piece> {
     const rows = await catalog.query<{ stream: string }>(
       'audit streams after',
@@ -25,7 +28,7 @@ export function byCatalogue({ catalog, others, lookAtProducts }: ByCatalogue): P
     );
     const skus = rows.flatMap(({ stream }) => (typeOf(stream) === 'product' ? [entityOf(stream)] : []));
     const next = rows.length < max ? cursorOf('others', '') : cursorOf('listed', rows.at(-1)!.stream);
-    return { looked: rows.length, findings: await inTurns(skus), next };
+    return { looked: rows.length, ...(await lookAtAll(skus)), next };
   }
 
   async function lookAtOthers(after: string): Promise<Piece> {
@@ -42,16 +45,9 @@ export function byCatalogue({ catalog, others, lookAtProducts }: ByCatalogue): P
     const last = rows.at(-1);
     return {
       looked: 0,
-      findings: await inTurns(unknown.map(({ sku }) => sku)),
+      ...(await lookAtAll(unknown.map(({ sku }) => sku))),
       next: last === undefined ? null : cursorOf('others', last.sku),
     };
-  }
-
-  async function inTurns(skus: readonly string[]): Promise<Finding[]> {
-    const findings: Finding[] = [];
-    for (let from = 0; from < skus.length; from += productsPerSnapshotMax)
-      findings.push(...(await lookAtProducts(skus.slice(from, from + productsPerSnapshotMax))));
-    return findings;
   }
 
   return {

@@ -108,7 +108,7 @@ export function copiesWalk(parts: WalkParts): Walk {
     ...byCatalogue({
       catalog: databases.catalog,
       others: { database: databases.ordering, table: 'products' },
-      lookAtProducts,
+      lookAtProducts: async (skus) => ({ findings: await lookAtProducts(skus) }),
     }),
 
     lookAt: (entity) => lookAtProducts([idIn(entity)]),

@@ -34,7 +34,7 @@ const ledgerCheck: Check = {
   name: 'ledger-agrees',
   invariants: ['I7'],
   compares:
-    'What payments has recorded as captured and refunded is what the ledger of the provider says, and is the total of the order or nothing.',
+    'What payments has recorded as captured and refunded is what the ledger of the provider says, and is the total of the order or nothing; what was given back whole is not kept.',
   cost: 'The ledger is read once per pass: some 10 µs per entry.',
   policy: 'ask',
 };
@@ -163,22 +163,24 @@ export function ordersWalk(parts: WalkParts, ledger: LedgerCopy): Walk {
     const amount = payment?.amount == null ? undefined : (JSON.parse(payment.amount) as Money);
     const total = JSON.parse(order.total!) as Money;
     const own = charges.find(({ key }) => key === payment?.paymentId);
-    const captured = last === 'PaymentCaptured' || last === 'PaymentRefunded' ? total.amount : 0;
-    const refunded = last === 'PaymentRefunded' ? total.amount : 0;
+    const recorded = {
+      captured: last === 'PaymentCaptured' || last === 'PaymentRefunded' ? total.amount : 0,
+      refunded: last === 'PaymentRefunded' ? total.amount : 0,
+      currency: total.currency,
+    };
     const findings: Finding[] = [];
     const isRight =
-      (own?.captured ?? 0) === captured &&
-      (own?.refunded ?? 0) === refunded &&
-      (own === undefined || own.currency === total.currency) &&
+      agree(recorded, own ?? nothingCharged) &&
       (amount === undefined || (amount.amount === total.amount && amount.currency === total.currency));
     if (!isRight) {
       // What the provider kept and nobody wants can be asked back.
-      const isKept = own !== undefined && own.captured > 0 && own.refunded === 0 && captured === refunded;
+      const isKept =
+        own !== undefined && own.captured > 0 && own.refunded === 0 && recorded.captured === recorded.refunded;
       findings.push({
         check: ledgerCheck.name,
         entity: `${sourceOf('payments')}/payment-${orderId}`,
         says: `The ledger of the provider does not say of order ${orderId} what payments has recorded.`,
-        expected: { captured, refunded, currency: total.currency },
+        expected: recorded,
         found: {
           key: own?.key ?? null,
           captured: own?.captured ?? 0,
@@ -375,6 +377,21 @@ async function repair(parts: WalkParts, finding: Finding, mandate: Mandate): Pro
   } finally {
     payments.close();
   }
+}
+
+const nothingCharged = { captured: 0, refunded: 0, currency: null };
+
+/**
+ * Whether the ledger has what payments has recorded. Where nothing is kept, what was charged and given back whole comes to the
+ * same: a charge that nobody wanted is in the ledger for good.
+ */
+function agree(
+  recorded: Pick<Charge, 'captured' | 'refunded' | 'currency'>,
+  ledger: Pick<Charge, 'captured' | 'refunded'> & { readonly currency: string | null },
+): boolean {
+  if (recorded.captured > recorded.refunded)
+    return ledger.captured === recorded.captured && ledger.refunded === 0 && ledger.currency === recorded.currency;
+  return ledger.captured === ledger.refunded && (recorded.captured === 0 || ledger.captured > 0);
 }
 
 const isHeld = (last: string | null | undefined): boolean => last === 'StockReserved' || last === 'ReservationExpired';

@@ -8,13 +8,14 @@ import type { Projection } from '#cqrs/projection.ts';
 import type { Row } from '#cqrs/read-store.ts';
 import { readRows } from '#cqrs/table-rows.ts';
 import type { Sql } from '#platform/postgres.ts';
-import type { Check, Finding, Walk } from '../check.ts';
+import type { Check, Looked, Walk } from '../check.ts';
 import { headOf, inSnapshot, readEvents, type WalkParts } from '../evidence.ts';
 import { rowRepair } from '../repairs.ts';
 import { differingRows } from '../rows.ts';
 import { byCatalogue } from './by-catalogue.ts';
-import { findingOf, readShown, type Shown, wasReplaced } from './read-rows.ts';
+import { findingOf } from './read-rows.ts';
 import { projectedRows } from './read-sums.ts';
+import { isOther, lookIn, readShown, type Seen, type Shown } from './shown.ts';
 
 const productCheck: Check = {
   name: 'read-product-is-sources',
@@ -40,8 +41,10 @@ export function productRows(parts: WalkParts, projections: readonly Projection[]
   const checkpointOf = ({ checkpoints }: Shown, service: 'catalog' | 'inventory'): number =>
     checkpoints.get(`${projection.name}-of-${sourceOf(service)}`) ?? 0;
 
-  async function compare(sql: Sql, skus: readonly string[]): Promise<{ shown: Shown; findings: readonly Finding[] }> {
-    const [shown, found] = await Promise.all([readShown(sql), readRows(sql, table, 'sku = any($1)', [skus])]);
+  async function compare(sql: Sql, skus: readonly string[]): Promise<Seen> {
+    const shown = await readShown(sql);
+    if (isOther(shown, projection)) return { shown, findings: [] };
+    const found = await readRows(sql, table, 'sku = any($1)', [skus]);
     const [listed, stocked] = await Promise.all([listedRows(shown, skus), stockOf(shown, skus, found)]);
     const expected = skus.flatMap((sku): Row[] => {
       const row = listed.get(sku) ?? { sku, version: 0, catalogue: null, name_key: null, words: null };
@@ -146,7 +149,7 @@ export function productRows(parts: WalkParts, projections: readonly Projection[]
     return new Map(store.rowsOf(table).map((row) => [row['sku'] as string, row as unknown as Stock]));
   }
 
-  return { table, compare };
+  return { projection, table, compare };
 }
 
 const nothing: Stock = { on_hand: 0, reserved: 0, stock_version: 0 };
@@ -154,10 +157,8 @@ const nothing: Stock = { on_hand: 0, reserved: 0, stock_version: 0 };
 export function readProductsWalk(parts: WalkParts, products: ProductRows): Walk {
   const { databases } = parts;
 
-  async function lookAtProducts(skus: readonly string[]): Promise<readonly Finding[]> {
-    const { shown, findings } = await inSnapshot(databases.queries, (sql) => products.compare(sql, skus));
-    return findings.length > 0 && (await wasReplaced(parts, shown)) ? [] : findings;
-  }
+  const lookAtProducts = (skus: readonly string[]): Promise<Looked> =>
+    lookIn(databases.queries, [products.projection], (sql) => products.compare(sql, skus));
 
   return {
     name: 'read-products',
@@ -169,8 +170,8 @@ export function readProductsWalk(parts: WalkParts, products: ProductRows): Walk 
       lookAtProducts,
     }),
 
-    lookAt(entity) {
-      return lookAtProducts([skuIn(entity)]);
+    async lookAt(entity) {
+      return (await lookAtProducts([skuIn(entity)])).findings;
     },
 
     ...rowRepair(

@@ -10,11 +10,12 @@ import type { Projection } from '#cqrs/projection.ts';
 import type { ReadTable, Row, Rows } from '#cqrs/read-store.ts';
 import { readRows, readText } from '#cqrs/table-rows.ts';
 import type { Sql } from '#platform/postgres.ts';
-import type { Check, Finding, Piece, Walk } from '../check.ts';
-import { inSnapshot, readEvents, typeOf, type WalkParts } from '../evidence.ts';
+import type { Check, Finding, Looked, Piece, Walk } from '../check.ts';
+import { readEvents, typeOf, type WalkParts } from '../evidence.ts';
 import { plainRows } from '../plain-rows.ts';
 import { rowRepair } from '../repairs.ts';
 import { differingRows, type RowDifference } from '../rows.ts';
+import { inTurns, isOther, lookIn, readShown, type Seen, type Shown } from './shown.ts';
 
 const readRowCheck: Check = {
   name: 'read-row-is-projection',
@@ -36,14 +37,6 @@ const ordersPerSnapshotMax = 500;
 /** Names of rows only. */
 const namesPerPieceMax = 5_000;
 
-/** What the read database said at one moment. */
-export type Shown = {
-  readonly checkpoints: ReadonlyMap<string, number>;
-  /** Positions that were passed without being applied, by source. */
-  readonly passed: ReadonlyMap<string, ReadonlySet<number>>;
-  readonly generation: number;
-};
-
 export type OrderRows = ReturnType<typeof orderRows>;
 
 /** `projections` are all those of the read database. */
@@ -53,20 +46,26 @@ export function orderRows(parts: WalkParts, projections: readonly Projection[]) 
   const tables = folding.flatMap((projection) => projection.tables);
   const services = [...new Set(folding.flatMap((projection) => projection.services))] as CommandServiceName[];
 
-  /** Of these orders: what `read` reads of their rows in each table, as `sql` shows them, and the events that these are made of. */
+  /**
+   * Of these orders: what `read` reads of their rows in each table, as `sql` shows them, and the events that these are made of.
+   * Tables of another version are left out.
+   */
   async function readWith<T>(
     sql: Sql,
     orderIds: readonly string[],
     read: (sql: Sql, table: ReadTable, where: string, values: readonly unknown[]) => Promise<T>,
-  ): Promise<Evidence & { readonly found: readonly T[] }> {
-    const [shown, found] = await Promise.all([
-      readShown(sql),
-      Promise.all(tables.map((table) => read(sql, table, 'order_id = any($1)', [orderIds]))),
+  ): Promise<Evidence & { readonly found: readonly (readonly [ReadTable, T])[] }> {
+    const shown = await readShown(sql);
+    const looked = folding
+      .filter((projection) => !isOther(shown, projection))
+      .flatMap((projection) => projection.tables);
+    const [found, events] = await Promise.all([
+      Promise.all(
+        looked.map(async (table) => [table, await read(sql, table, 'order_id = any($1)', [orderIds])] as const),
+      ),
+      Promise.all(services.map(async (service) => [service, await eventsOf(service, shown, orderIds)] as const)),
     ]);
-    const events = new Map(
-      await Promise.all(services.map(async (service) => [service, await eventsOf(service, shown, orderIds)] as const)),
-    );
-    return { shown, found, events };
+    return { shown, found, events: new Map(events) };
   }
 
   /** The rows as they are, and as they should be. */
@@ -76,24 +75,24 @@ export function orderRows(parts: WalkParts, projections: readonly Projection[]) 
     return {
       shown,
       leftOut,
-      rows: tables.map((table, n) => ({
+      rows: found.map(([table, rows]) => ({
         table,
         expected: store.rowsOf(table),
-        found: found[n]!.filter((row) => !leftOut.has(row['order_id'] as string)),
+        found: rows.filter((row) => !leftOut.has(row['order_id'] as string)),
       })),
     };
   }
 
   /** Nearly always: then nobody needs to know what the rows are and should be. */
-  async function isSound(sql: Sql, orderIds: readonly string[]): Promise<boolean> {
+  async function soundness(sql: Sql, orderIds: readonly string[]): Promise<{ shown: Shown; isSound: boolean }> {
     const { shown, found, events } = await readWith(sql, orderIds, readText);
     const plain = plainRows();
     try {
       await fold(plain.rows, shown, events);
     } catch {
-      return false;
+      return { shown, isSound: false };
     }
-    return tables.every((table, n) => plain.isSame(table, found[n]!));
+    return { shown, isSound: found.every(([table, text]) => plain.isSame(table, text)) };
   }
 
   async function eventsOf(
@@ -165,20 +164,18 @@ export function orderRows(parts: WalkParts, projections: readonly Projection[]) 
     }
   }
 
-  /** What is not as it should be. `shown` is there with findings only. */
-  async function differences(
-    sql: Sql,
-    orderIds: readonly string[],
-  ): Promise<{ readonly shown: Shown | null; readonly findings: readonly Finding[] }> {
-    if (await isSound(sql, orderIds)) return { shown: null, findings: [] };
-    const { shown, rows } = await compare(sql, orderIds);
+  /** What is not as it should be. */
+  async function differences(sql: Sql, orderIds: readonly string[]): Promise<Seen> {
+    const { shown, isSound } = await soundness(sql, orderIds);
+    if (isSound) return { shown, findings: [] };
+    const { rows } = await compare(sql, orderIds);
     const findings = rows.flatMap(({ table, expected, found }) =>
       differingRows(table, expected, found).map((one) => findingOf(table, one, one.key[0])),
     );
     return { shown, findings };
   }
 
-  return { tables, compare, differences };
+  return { folding, tables, compare, differences };
 }
 
 /** What was read of some orders; beside it what was found, by table. */
@@ -200,34 +197,6 @@ type Compared = {
 /** What diverges names its order, if it is about one. */
 const orderOf = ({ stream, data }: RecordedEvent): string =>
   typeOf(stream) === 'divergence' ? (data as { readonly orderId: string }).orderId : entityOf(stream);
-
-/** How far the read database has come, and whether somebody has replaced its rows since it was asked last. */
-export async function readShown(sql: Sql): Promise<Shown> {
-  const [checkpoints, parked] = await Promise.all([
-    sql.query<{ consumer: string; position: number; generation: number }>(
-      'audit shown',
-      'select consumer, position, generation from checkpoints',
-    ),
-    sql.query<{ consumer: string; position: number }>(
-      'audit passed over',
-      'select consumer, position from parked_messages',
-    ),
-  ]);
-  const bySource = Map.groupBy(parked, ({ consumer }) => consumer.slice('projections-of-'.length));
-  return {
-    checkpoints: new Map(checkpoints.map(({ consumer, position }) => [consumer, position])),
-    passed: new Map([...bySource].map(([source, rows]) => [source, new Set(rows.map(({ position }) => position))])),
-    generation: checkpoints.reduce((sum, { generation }) => sum + generation, 0),
-  };
-}
-
-/**
- * The tables were switched between the beginning of a snapshot and their being read: it shows what never was. Found
- * out afterwards, and only when it matters.
- */
-export async function wasReplaced(parts: WalkParts, { generation }: Shown): Promise<boolean> {
-  return (await readShown(parts.databases.queries)).generation !== generation;
-}
 
 export const findingOf = (table: ReadTable, { key, expected, found }: RowDifference, orderId?: string): Finding => ({
   check: readRowCheck.name,
@@ -251,11 +220,10 @@ export const findingOf = (table: ReadTable, { key, expected, found }: RowDiffere
 export function readRowsWalk(parts: WalkParts, orders: OrderRows): Walk {
   const { databases } = parts;
 
-  async function lookAtOrders(orderIds: readonly string[]): Promise<readonly Finding[]> {
-    if (orderIds.length === 0) return [];
-    const { shown, findings } = await inSnapshot(databases.queries, (sql) => orders.differences(sql, orderIds));
-    return shown !== null && findings.length > 0 && (await wasReplaced(parts, shown)) ? [] : findings;
-  }
+  const lookAtOrders = async (orderIds: readonly string[]): Promise<Looked> =>
+    orderIds.length === 0
+      ? { findings: [] }
+      : lookIn(databases.queries, orders.folding, (sql) => orders.differences(sql, orderIds));
 
   async function lookAtOrdering(after: string, max: number): Promise<Piece> {
     const rows = await databases.ordering.query<{ stream: string }>(
@@ -266,7 +234,7 @@ export function readRowsWalk(parts: WalkParts, orders: OrderRows): Walk {
     const orderIds = rows.flatMap(({ stream }) => (typeOf(stream) === 'order' ? [entityOf(stream)] : []));
     const last = rows.length < max ? null : rows.at(-1)!.stream;
     const next = last === null ? cursorOf(0, '') : cursorOf(-1, last);
-    return { looked: rows.length, findings: await lookAtOrders(orderIds), next };
+    return { looked: rows.length, ...(await lookAtOrders(orderIds)), next };
   }
 
   /** Rows of the n-th table whose order is not in the log. */
@@ -284,14 +252,19 @@ export function readRowsWalk(parts: WalkParts, orders: OrderRows): Walk {
       `select id from unnest($1::text[]) as n (id) where not exists (select from streams where stream = 'order-' || id)`,
       [ids],
     );
-    const findings: Finding[] = [];
-    for (let from = 0; from < unknown.length; from += ordersPerSnapshotMax) {
-      const some = unknown.slice(from, from + ordersPerSnapshotMax).map(({ id }) => id);
-      findings.push(...(await lookAtOrders(some)).filter(({ entity }) => entity.startsWith(`queries/${table.name}/`)));
-    }
+    const { findings, ...rest } = await inTurns(
+      unknown.map(({ id }) => id),
+      ordersPerSnapshotMax,
+      lookAtOrders,
+    );
     const last = ids.at(-1);
     const next = last !== undefined ? cursorOf(n, last) : n + 1 < orders.tables.length ? cursorOf(n + 1, '') : null;
-    return { looked: 0, findings, next };
+    return {
+      ...rest,
+      looked: 0,
+      findings: findings.filter(({ entity }) => entity.startsWith(`queries/${table.name}/`)),
+      next,
+    };
   }
 
   return {
@@ -311,8 +284,8 @@ export function readRowsWalk(parts: WalkParts, orders: OrderRows): Walk {
       return way < 0 ? lookAtOrdering(place, Math.min(entitiesMax, ordersPerSnapshotMax)) : lookAtRows(way, place);
     },
 
-    lookAt(entity) {
-      return lookAtOrders([orderIn(entity)]);
+    async lookAt(entity) {
+      return (await lookAtOrders([orderIn(entity)])).findings;
     },
 
     ...rowRepair(

@@ -1,7 +1,8 @@
 /**
  * I10, of the rows that add up what belongs to many orders: customers' figures and the sales of hours. They are
  * computed anew from the rows of the orders, in the same snapshot; where they differ, from what these rows should be: a
- * row that is damaged is one finding, and not one more for each sum that it is in.
+ * row that is damaged is one finding, and not one more for each sum that it is in. Where nobody can tell what these should be
+ * the sum is left alone.
  */
 import type { RecordedEvent } from '#cqrs/event-log.ts';
 import { memoryReadStore } from '#cqrs/memory-read-store.ts';
@@ -9,11 +10,12 @@ import type { Projection } from '#cqrs/projection.ts';
 import type { ReadTable, Row } from '#cqrs/read-store.ts';
 import { readRows, utcTime } from '#cqrs/table-rows.ts';
 import type { Sql } from '#platform/postgres.ts';
-import type { Check, Finding, Piece, Walk } from '../check.ts';
-import { inSnapshot, readEvents, type WalkParts } from '../evidence.ts';
+import type { Check, Finding, Looked, Piece, Walk } from '../check.ts';
+import { readEvents, type WalkParts } from '../evidence.ts';
 import { rowRepair } from '../repairs.ts';
 import { differingRows } from '../rows.ts';
-import { findingOf, type OrderRows, readShown, type Shown, wasReplaced } from './read-rows.ts';
+import { findingOf, type OrderRows } from './read-rows.ts';
+import { inTurns, isOther, lookIn, readShown, type Seen, type Shown } from './shown.ts';
 
 const sumCheck: Check = {
   name: 'read-sums-add-up',
@@ -26,7 +28,10 @@ const sumCheck: Check = {
 
 const rowsPerSnapshotMax = 500;
 const namesPerPieceMax = 5_000;
-/** More than these are not looked at one by one: their sums are left for when their own rows are mended. */
+/**
+ * More than these are not looked at one by one in one look. Sums of the fewest orders come first: the others are left for when
+ * those are mended. A sum of more orders than these is left for when their own rows are.
+ */
 const ordersLookedUpMax = 20_000;
 const ordersPerQueryMax = 500;
 const hourMs = 3_600_000;
@@ -42,58 +47,89 @@ type Counted = {
   readonly total: number;
 };
 
+/** What orders are added up by. */
+type Key = { readonly sql: string; readonly type: string; of(order: Counted): string };
+const byCustomer: Key = { sql: 'customer_id', type: 'text', of: (order) => order.customer_id };
+const byHour: Key = {
+  sql: `date_trunc('hour', placed_at)`,
+  type: 'timestamptz',
+  of: (order) => hourOf(order.placed_at),
+};
+
+/** `unknown` are the keys of which nobody can tell what their orders add up to; the orders of all others are there. */
+type Truth = { readonly orders: readonly Counted[]; readonly unknown: ReadonlySet<string> };
+
 export type SumRows = ReturnType<typeof sumRows>;
 
 export function sumRows(parts: WalkParts, orders: OrderRows, projections: readonly Projection[]) {
   const source = parts.sourceOf('ordering');
-  const projectionOf = (name: string): Projection => projections.find((one) => one.name === name)!;
-  const customers = projectionOf('customers').tables[0]!;
-  const hours = projectionOf('sales').tables[0]!;
+  const [ordersModel, customersModel, salesModel] = ['orders', 'customers', 'sales'].map((name) =>
+    projections.find((one) => one.name === name)!,
+  ) as [Projection, Projection, Projection];
+  const customers = { table: customersModel.tables[0]!, models: [ordersModel, customersModel] };
+  const hours = { table: salesModel.tables[0]!, models: [ordersModel, salesModel] };
   const ordersTable = orders.tables.find(({ name }) => name === 'orders')!;
 
-  /** Sums are compared with orders only as long as their projections are at the same place. */
-  const goTogether = ({ checkpoints }: Shown): boolean =>
-    ['customers', 'sales'].every(
-      (name) => checkpoints.get(`${name}-of-${source}`) === checkpoints.get(`orders-of-${source}`),
-    );
+  /** Sums are compared with orders only as long as the projections of both are at the same place, and of this version. */
+  const goTogether = (shown: Shown, models: readonly Projection[]): boolean =>
+    new Set(models.map(({ name }) => shown.checkpoints.get(`${name}-of-${source}`))).size === 1 &&
+    !models.some((model) => isOther(shown, model));
 
-  /** The orders that `where` names in either table that has them, as their rows should be; null: nobody can tell. */
-  async function truth(sql: Sql, where: string, values: readonly unknown[]): Promise<readonly Counted[] | null> {
-    const ids = await sql.query<{ id: string }>(
+  /** The orders that either table has under `keys`, as their rows should be. */
+  async function truth(sql: Sql, key: Key, keys: readonly string[]): Promise<Truth> {
+    const named = ['placed_orders', 'orders']
+      .map(
+        (table) => `select order_id as id, ${key.sql} as key from ${table} where ${key.sql} = any($1::${key.type}[])`,
+      )
+      .join(' union ');
+    const place = `array_position($1::${key.type}[], key) as place`;
+    const sizes = await sql.query<{ place: number; size: number }>(
       '',
-      `select order_id as id from placed_orders where ${where}
-       union select order_id from orders where ${where} limit $${values.length + 1}`,
-      [...values, ordersLookedUpMax + 1],
+      `select ${place}, count(*) as size from (${named}) n group by key order by size, place`,
+      [keys],
     );
-    if (ids.length > ordersLookedUpMax) return null;
-    const counted: Counted[] = [];
-    for (let from = 0; from < ids.length; from += ordersPerQueryMax) {
-      const some = ids.slice(from, from + ordersPerQueryMax).map(({ id }) => id);
-      const { rows, leftOut } = await orders.compare(sql, some);
-      if (leftOut.size > 0) return null;
-      counted.push(...(rows.find(({ table }) => table === ordersTable)!.expected as unknown as readonly Counted[]));
+    const unknown = new Set<string>();
+    let left = ordersLookedUpMax;
+    for (const { place: at, size } of sizes) {
+      if (size <= left) left -= size;
+      else unknown.add(keys[at - 1]!);
     }
-    return counted;
+    const known = keys.filter((one) => !unknown.has(one));
+    const rows = await sql.query<{ place: number; id: string }>('', `select ${place}, id from (${named}) n`, [known]);
+    const byId = Map.groupBy(rows, ({ id }) => id);
+    const ids = [...byId.keys()];
+    const told: Counted[] = [];
+    for (let from = 0; from < ids.length; from += ordersPerQueryMax) {
+      const compared = await orders.compare(sql, ids.slice(from, from + ordersPerQueryMax));
+      for (const id of compared.leftOut) for (const { place: at } of byId.get(id)!) unknown.add(known[at - 1]!);
+      const { expected } = compared.rows.find(({ table }) => table === ordersTable)!;
+      told.push(...(expected as unknown as readonly Counted[]));
+    }
+    const sure = new Set(known.filter((one) => !unknown.has(one)));
+    return { orders: told.filter((order) => sure.has(key.of(order))), unknown };
   }
 
-  async function compareCustomers(sql: Sql, ids: readonly string[]): Promise<Compared> {
-    const [shown, found, sums] = await Promise.all([
-      readShown(sql),
-      readRows(sql, customers, 'customer_id = any($1)', [ids]),
+  async function compareCustomers(sql: Sql, ids: readonly string[]): Promise<Seen> {
+    const { table, models } = customers;
+    const shown = await readShown(sql);
+    if (!goTogether(shown, models)) return { shown, findings: [] };
+    const [found, sums] = await Promise.all([
+      readRows(sql, table, 'customer_id = any($1)', [ids]),
       sumsOf(sql, customerSumsSql, [ids]),
     ]);
-    if (!goTogether(shown)) return { shown, findings: [] };
     const profiles = await profilesOf(shown, ids);
-    const expected = customerRows(profiles, sums);
-    const odd = differingRows(customers, expected, found).map(({ key }) => key[0]!);
+    const odd = differingRows(table, customerRows(profiles, sums), found).map(({ key }) => key[0]!);
     if (odd.length === 0) return { shown, findings: [] };
-    const counted = await truth(sql, 'customer_id = any($1)', [odd]);
+    const { orders: counted, unknown } = await truth(sql, byCustomer, odd);
     const isOdd = ({ customer_id: id }: Row): boolean => odd.includes(id as string);
-    const right =
-      counted === null
-        ? expected
-        : customerRows(profiles, counted.filter(({ customer_id: id }) => odd.includes(id)).map(sumOfOne));
-    return { shown, findings: findingsOf(customers, right.filter(isOdd), found.filter(isOdd)) };
+    const right = customerRows(profiles, counted.map(sumOfOne)).filter(
+      (row) => isOdd(row) && !unknown.has(row['customer_id'] as string),
+    );
+    // Who they are is known all the same.
+    const asSummed = found
+      .filter(({ customer_id: id }) => unknown.has(id as string))
+      .map((row) => ({ ...row, ...profileIn(profiles, row['customer_id'] as string) }));
+    return { shown, findings: findingsOf(table, [...right, ...asSummed], found.filter(isOdd)) };
   }
 
   /** Versions and profiles, as the projection makes them of the customers' own events. */
@@ -108,32 +144,30 @@ export function sumRows(parts: WalkParts, orders: OrderRows, projections: readon
       [ids.map((id) => `customer-${id}`), upTo],
     );
     const applied = events.filter(({ position }) => passed.get(source)?.has(position) !== true);
-    return projectedRows(projectionOf('customers'), 'ordering', applied, customers);
+    return projectedRows(customersModel, 'ordering', applied, customers.table);
   }
 
   /** Of the hours from `from` up to before `to`, which null leaves open. */
-  async function compareHours(sql: Sql, from: string | null, to: string | null): Promise<Compared> {
+  async function compareHours(sql: Sql, from: string | null, to: string | null): Promise<Seen> {
+    const { table, models } = hours;
+    const shown = await readShown(sql);
+    if (!goTogether(shown, models)) return { shown, findings: [] };
     const range = [from ?? '-infinity', to ?? 'infinity'];
-    const [shown, found, sums] = await Promise.all([
-      readShown(sql),
-      readRows(sql, hours, 'hour >= $1 and hour < $2', range),
+    const [found, sums] = await Promise.all([
+      readRows(sql, table, 'hour >= $1 and hour < $2', range),
       sumsOf(sql, hourSumsSql, range),
     ]);
-    if (!goTogether(shown)) return { shown, findings: [] };
-    const expected = hourRows(sums);
-    const odd = differingRows(hours, expected, found);
+    const odd = differingRows(table, hourRows(sums), found);
     if (odd.length === 0) return { shown, findings: [] };
     const starts = [...new Set(odd.map((one) => (one.expected ?? one.found)!['hour'] as string))];
-    const counted = await truth(sql, `date_trunc('hour', placed_at) = any($1::timestamptz[])`, [starts]);
-    const inOdd = ({ hour }: Row): boolean => starts.includes(hour as string);
-    const right = counted === null ? expected : hourRows(counted.filter(isCompleted).map(sumOfOne));
-    return { shown, findings: findingsOf(hours, right.filter(inOdd), found.filter(inOdd)) };
+    const { orders: counted, unknown } = await truth(sql, byHour, starts);
+    const right = hourRows(counted.filter(isCompleted).map(sumOfOne));
+    const isKnown = ({ hour }: Row): boolean => starts.includes(hour as string) && !unknown.has(hour as string);
+    return { shown, findings: findingsOf(table, right, found.filter(isKnown)) };
   }
 
   return { customers, hours, compareCustomers, compareHours };
 }
-
-type Compared = { readonly shown: Shown; readonly findings: readonly Finding[] };
 
 /** By customer and currency, or by hour, country and currency. */
 type Sum = {
@@ -193,6 +227,12 @@ function sumOfOne(order: Counted): Sum {
 }
 
 const hourOf = (time: string): string => `${time.slice(0, 13)}:00:00.000Z`;
+
+/** What the customer's own events say. */
+function profileIn(profiles: readonly Row[], id: string): Row {
+  const { version = 0, profile = null } = profiles.find((row) => row['customer_id'] === id) ?? {};
+  return { version, profile };
+}
 
 function customerRows(profiles: readonly Row[], sums: readonly Sum[]): Row[] {
   const rows = new Map(profiles.map((row) => [row['customer_id'] as string, { ...row }]));
@@ -267,17 +307,12 @@ export async function projectedRows(
 export function readSumsWalk(parts: WalkParts, sums: SumRows): Walk {
   const { databases } = parts;
 
-  async function checked(compare: (sql: Sql) => Promise<Compared>): Promise<readonly Finding[]> {
-    const { shown, findings } = await inSnapshot(databases.queries, compare);
-    return findings.length > 0 && (await wasReplaced(parts, shown)) ? [] : findings;
-  }
+  const lookAtCustomers = (ids: readonly string[]): Promise<Looked> =>
+    lookIn(databases.queries, sums.customers.models, (sql) => sums.compareCustomers(sql, ids));
 
-  const lookAtCustomers = async (ids: readonly string[]): Promise<readonly Finding[]> =>
-    ids.length === 0 ? [] : checked((sql) => sums.compareCustomers(sql, ids));
-
-  function compareOne(sql: Sql, entity: string): Promise<Compared> {
+  function compareOne(sql: Sql, entity: string): Promise<Seen> {
     const [, table, id = ''] = /^queries\/([^/]+)\/(.*)$/.exec(entity) ?? [];
-    if (table === sums.customers.name) return sums.compareCustomers(sql, [id]);
+    if (table === sums.customers.table.name) return sums.compareCustomers(sql, [id]);
     const hour = id.slice(0, id.indexOf(' '));
     return sums.compareHours(sql, hour, new Date(Date.parse(hour) + hourMs).toISOString());
   }
@@ -286,7 +321,7 @@ export function readSumsWalk(parts: WalkParts, sums: SumRows): Walk {
     const rows = await customersAfter(databases.ordering, after, max);
     const last = rows.length < max ? null : rows.at(-1)!;
     const next = last === null ? cursorOf('shown', '') : cursorOf('registered', last);
-    return { looked: rows.length, findings: await lookAtCustomers(rows), next };
+    return { looked: rows.length, ...(await inTurns(rows, rowsPerSnapshotMax, lookAtCustomers)), next };
   }
 
   async function lookAtShown(after: string): Promise<Piece> {
@@ -296,11 +331,13 @@ export function readSumsWalk(parts: WalkParts, sums: SumRows): Walk {
       'select id from unnest($1::text[]) as n (id) where not exists (select from customers where customer_id = id)',
       [ids],
     );
-    const findings: Finding[] = [];
-    for (let from = 0; from < rows.length; from += rowsPerSnapshotMax)
-      findings.push(...(await lookAtCustomers(rows.slice(from, from + rowsPerSnapshotMax).map(({ id }) => id))));
+    const looked = await inTurns(
+      rows.map(({ id }) => id),
+      rowsPerSnapshotMax,
+      lookAtCustomers,
+    );
     const last = ids.at(-1);
-    return { looked: 0, findings, next: last === undefined ? cursorOf('hours', '') : cursorOf('shown', last) };
+    return { ...looked, looked: 0, next: last === undefined ? cursorOf('hours', '') : cursorOf('shown', last) };
   }
 
   async function lookAtHours(after: string, max: number): Promise<Piece> {
@@ -312,8 +349,8 @@ export function readSumsWalk(parts: WalkParts, sums: SumRows): Walk {
     );
     const last = rows.length < max ? null : rows.at(-1)!.hour;
     const to = last === null ? null : new Date(Date.parse(last) + hourMs).toISOString();
-    const findings = await checked((sql) => sums.compareHours(sql, from, to));
-    return { looked: rows.length, findings, next: to === null ? null : cursorOf('hours', to) };
+    const looked = await lookIn(databases.queries, sums.hours.models, (sql) => sums.compareHours(sql, from, to));
+    return { ...looked, looked: rows.length, next: to === null ? null : cursorOf('hours', to) };
   }
 
   return {
@@ -336,11 +373,15 @@ export function readSumsWalk(parts: WalkParts, sums: SumRows): Walk {
       return way === 'shown' ? lookAtShown(place) : lookAtHours(place, max);
     },
 
-    lookAt(entity) {
-      return checked((sql) => compareOne(sql, entity));
+    async lookAt(entity) {
+      return (await lookIn(databases.queries, [], (sql) => compareOne(sql, entity))).findings;
     },
 
-    ...rowRepair(parts, [sums.customers, sums.hours], async (sql, entity) => (await compareOne(sql, entity)).findings),
+    ...rowRepair(
+      parts,
+      [sums.customers.table, sums.hours.table],
+      async (sql, entity) => (await compareOne(sql, entity)).findings,
+    ),
   };
 }
 
