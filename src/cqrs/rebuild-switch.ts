@@ -21,6 +21,7 @@ const pauseMs = 100;
  *
  * Promises:
  * - the way back is open until the tables of before are dropped, and leads to the same answers
+ * - the way back leads each read model to where it stood, however far apart they were
  * - there is no way back over a changed table, or over what was taken back from the parked messages since
  */
 export async function goBack(

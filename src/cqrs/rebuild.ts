@@ -1,8 +1,9 @@
 /**
  * Rebuilds read models without downtime: from the first event, into tables beside those that answer, then compares
- * the two row by row, and lets the new ones answer from the very position at which the old ones stopped. The live
- * projections go on all the while; they are held only for the moment of the switch, and then fenced, because what
- * they remember of the rows is not to be trusted any more.
+ * the two row by row, and lets the new ones answer from the very position at which the old ones stopped: each read
+ * model from its own, for one may lag behind others of the same log. The live projections go on all the while; they
+ * are held only for the moment of the switch, and then fenced, because what they remember of the rows is not to be
+ * trusted any more.
  */
 import { failpoint } from '#platform/failpoint.ts';
 import { type Ports, sleep, systemPorts } from '#platform/ports.ts';
@@ -88,6 +89,9 @@ const differencesListedMax = 100;
  * - what is parked is left out, and what is taken back meanwhile is not
  * - a worker that writes beside is fenced by the switch, and goes on with the new rows
  * - read models of a log that went back are rebuilt from what there is, and go on from there
+ * - read models that have come differently far are each rebuilt as far as they have come, and go on from there
+ * - a read model that has never begun holds up none of those that are rebuilt with it
+ * - a read model that catches up while it is rebuilt with others gets what was parked, as they do, once
  */
 export async function rebuild(options: RebuildOptions): Promise<RebuildReport> {
   const { projections, ports = systemPorts } = options;
@@ -109,21 +113,27 @@ export async function rebuild(options: RebuildOptions): Promise<RebuildReport> {
   });
 }
 
-/** The log of one service, as far as the rebuilt rows include it. */
+/** One read model, as far as its rebuilt rows include one log. */
+type Model = {
+  readonly projection: Projection;
+  readonly consumer: string;
+  position: number;
+  /** Passed by the live projections without being applied, up to `position`. */
+  readonly skipped: Map<number, RecordedEvent>;
+};
+
+/** The log of one service, and what is rebuilt of it. */
 type Source = {
   readonly log: LogReader;
   readonly service: string;
-  readonly projections: readonly Projection[];
-  /** Of the projections that are rebuilt. */
-  readonly consumers: readonly string[];
+  readonly models: readonly Model[];
   /** Of all projections of the log: what is parked is parked under its name. */
   readonly together: string;
-  position: number;
   /** Where the log stood at first, if that is not the log that the live projections have applied. */
   restored: Anchor | null;
-  /** Passed by the live projections without being applied. */
-  readonly skipped: Map<number, RecordedEvent>;
 };
+
+type Targets = ReadonlyMap<Model, number>;
 
 class Work {
   readonly counts = { events: 0, workedMs: 0, rows: 0 };
@@ -132,7 +142,7 @@ class Work {
   readonly #store: ReadStore;
   readonly #sources: readonly Source[];
   /** Where the live projections stood when last asked. */
-  #targets = 0;
+  #targets: Targets = new Map();
 
   constructor(options: RebuildOptions, ports: Ports) {
     this.#options = options;
@@ -141,34 +151,36 @@ class Work {
     this.#sources = [...options.logs].flatMap(([service, log]) => {
       const projections = options.projections.filter(({ services }) => services.includes(service));
       if (projections.length === 0) return [];
-      const consumers = projections.map(({ name }) => `${name}-of-${log.source}`);
-      const together = `projections-of-${log.source}`;
-      return [{ log, service, projections, consumers, together, position: 0, restored: null, skipped: new Map() }];
+      const models = projections.map((projection): Model => {
+        const consumer = `${projection.name}-of-${log.source}`;
+        return { projection, consumer, position: 0, skipped: new Map() };
+      });
+      return [{ log, service, models, together: `projections-of-${log.source}`, restored: null }];
     });
   }
 
   async open(): Promise<void> {
-    await this.#store.checkpoints(this.#sources.flatMap(({ consumers }) => consumers));
+    await this.#store.checkpoints(this.#sources.flatMap(consumersOf));
     for (const source of this.#sources) {
-      const positions = await positionsIn(this.#options.live, source.consumers);
+      const positions = await positionsIn(this.#options.live, consumersOf(source));
       const anchor = await source.log.anchor();
       if (wentBack(anchor, positions)) source.restored = anchor;
     }
   }
 
   progress(phase: RebuildPhase): RebuildProgress {
-    const done = this.#sources.reduce((sum, { position }) => sum + position, 0);
-    return { phase, done, of: Math.max(done, this.#targets) };
+    const { events: done } = this.counts;
+    return { phase, done, of: this.#sources.reduce((sum, source) => sum + eventsBehind(source, this.#targets), done) };
   }
 
   /** Reads all logs up to where the live projections are, until they are close. */
   async readAll(): Promise<void> {
     for (;;) {
       const targets = await this.#liveTargets(this.#options.live);
-      this.#targets = [...targets.values()].reduce((sum, target) => sum + target, 0);
-      const behind = this.#sources.filter((source) => targets.get(source)! - source.position > closeEvents);
+      this.#targets = targets;
+      const behind = this.#sources.filter((source) => eventsBehind(source, targets) > closeEvents);
       if (behind.length === 0) return;
-      for (const source of behind) await this.#read(source, targets.get(source)!, 'reading');
+      for (const source of behind) await this.#read(source, targets, 'reading');
     }
   }
 
@@ -213,7 +225,7 @@ class Work {
       async () => {
         began = this.#ports.elapsed();
         await holdTables(control, tables);
-        const consumers = this.#sources.flatMap(({ consumers: own, together }) => [...own, together]);
+        const consumers = this.#sources.flatMap((source) => [...consumersOf(source), source.together]);
         await control.query('', 'select from checkpoints where consumer = any($1) order by consumer for update', [
           consumers,
         ]);
@@ -226,7 +238,8 @@ class Work {
         await fenceOthers(control, consumers);
         await nameVersions(control, projections);
         const restored = this.#sources.filter((source) => source.restored !== null);
-        for (const source of restored) await goByRestored(control, source, source.restored!);
+        for (const source of restored)
+          await goByRestored(control, { ...source, consumers: consumersOf(source) }, source.restored!);
         // What was applied of a log that is gone is no way back.
         if (restored.length > 0) await closeWayBack(control, projections);
         return found;
@@ -238,8 +251,8 @@ class Work {
 
   #positions(): Map<string, { readonly position: number; readonly together: string }> {
     return new Map(
-      this.#sources.flatMap(({ consumers, position, together }) =>
-        consumers.map((consumer) => [consumer, { position, together }] as const),
+      this.#sources.flatMap(({ models, together }) =>
+        models.map(({ consumer, position }) => [consumer, { position, together }] as const),
       ),
     );
   }
@@ -262,52 +275,68 @@ class Work {
 
   async #follow(): Promise<void> {
     const targets = await this.#liveTargets(this.#options.live);
-    for (const source of this.#sources) await this.#read(source, targets.get(source)!, null);
+    for (const source of this.#sources) await this.#read(source, targets, null);
   }
 
   /** The same without resting, while nobody moves any more. */
   async #catchUp(sql: Sql): Promise<void> {
     const targets = await this.#liveTargets(sql);
-    for (const source of this.#sources) await this.#read(source, targets.get(source)!, 'switching');
+    for (const source of this.#sources) await this.#read(source, targets, 'switching');
   }
 
-  /** How far the live projections have come in each log, or the log itself if it went back; then what they have passed without applying it. */
-  async #liveTargets(sql: Sql): Promise<Map<Source, number>> {
-    const rows = await positionsIn(
-      sql,
-      this.#sources.flatMap(({ consumers }) => consumers),
-    );
+  /** How far each live read model has come in each log, or the log itself if it went back. */
+  async #liveTargets(sql: Sql): Promise<Targets> {
+    const rows = await positionsIn(sql, this.#sources.flatMap(consumersOf));
     const positions = new Map(rows.map(({ consumer, position }) => [consumer, position]));
     return new Map(
-      this.#sources.map((source) => [
-        source,
-        source.restored?.position ?? Math.min(...source.consumers.map((consumer) => positions.get(consumer) ?? 0)),
-      ]),
+      this.#sources.flatMap(({ models, restored }) =>
+        models.map((model) => [model, restored?.position ?? positions.get(model.consumer) ?? 0] as const),
+      ),
     );
   }
 
-  /** Folds the log up to `target`, then what the live projections have taken back meanwhile of what was left out. */
-  async #read(source: Source, target: number, phase: RebuildPhase | null): Promise<void> {
+  /** Folds the log into each read model up to its target, then what the live projections have taken back meanwhile of what was left out. */
+  async #read(source: Source, targets: Targets, phase: RebuildPhase | null): Promise<void> {
     const passed = new Set(await postgresParkedMessages(this.#options.live).positions(source.together));
+    for (let next = nextStretch(source, targets); next !== null; next = nextStretch(source, targets)) {
+      await this.#readStretch(source, next, passed, phase);
+    }
+    for (const model of source.models) {
+      const takenBack = [...model.skipped.values()].filter(({ position }) => !passed.has(position));
+      if (takenBack.length > 0) await this.#fold(source, [model], takenBack, model.position);
+      for (const { position } of takenBack) model.skipped.delete(position);
+    }
+  }
+
+  /** Batch by batch: the next is read while one is folded. */
+  async #readStretch(
+    source: Source,
+    { models, from, to }: Stretch,
+    passed: ReadonlySet<number>,
+    phase: RebuildPhase | null,
+  ): Promise<void> {
     let batchEvents = batchEventsFirst;
-    let next = target > source.position ? source.log.read(source.position, batchEvents) : null;
-    next?.catch(() => {});
-    while (source.position < target) {
+    let next = source.log.read(from, batchEvents);
+    next.catch(() => {});
+    for (let position = from; position < to;) {
       this.#options.signal?.throwIfAborted();
       const began = this.#ports.elapsed();
-      const events = (await next!).slice(0, target - source.position);
+      const events = (await next).slice(0, to - position);
       const last = events.at(-1);
       if (last === undefined)
-        throw new EngineError('log-gap', `${source.log.source} ends at ${source.position}, before ${target}`);
-      if (last.position < target) {
-        next = source.log.read(last.position, batchEvents);
+        throw new EngineError('log-gap', `${source.log.source} ends at ${position}, before ${to}`);
+      position = last.position;
+      if (position < to) {
+        next = source.log.read(position, batchEvents);
         next.catch(() => {});
       }
-      for (const event of events) if (passed.has(event.position)) source.skipped.set(event.position, event);
+      const skipped = events.filter((event) => passed.has(event.position));
+      for (const { skipped: own } of models) for (const event of skipped) own.set(event.position, event);
       await this.#fold(
         source,
-        events.filter(({ position }) => !passed.has(position)),
-        last.position,
+        models,
+        events.filter((event) => !passed.has(event.position)),
+        position,
       );
       const workedMs = this.#ports.elapsed() - began;
       this.counts.events += events.length;
@@ -317,20 +346,17 @@ class Work {
       if (phase !== null) this.#options.onProgress(this.progress(phase));
       if (phase !== 'switching') await this.#rest(workedMs);
     }
-    const takenBack = [...source.skipped.values()].filter(({ position }) => !passed.has(position));
-    if (takenBack.length > 0) await this.#fold(source, takenBack, source.position);
-    for (const { position } of takenBack) source.skipped.delete(position);
   }
 
-  async #fold(source: Source, events: readonly RecordedEvent[], to: number): Promise<void> {
+  /** Into `models`, which are at the same position. */
+  async #fold(source: Source, models: readonly Model[], events: readonly RecordedEvent[], to: number): Promise<void> {
     const odd = events.find(({ unreadable }) => unreadable !== undefined);
     if (odd !== undefined) throw new Error(`${odd.id} (${odd.type}) cannot be read: ${odd.unreadable!.detail}`);
-    const from = source.position;
-    const moves: CheckpointMove[] = source.consumers.map((consumer) => ({ consumer, from, to }));
+    const moves = models.map(({ consumer, position: from }): CheckpointMove => ({ consumer, from, to }));
     await this.#store.apply(moves, (rows) =>
-      Promise.all(source.projections.map((projection) => projection.apply(source.service, events, rows))),
+      Promise.all(models.map(({ projection }) => projection.apply(source.service, events, rows))),
     );
-    source.position = to;
+    for (const model of models) model.position = to;
   }
 
   /** Leaves the machine to others for a while, in proportion to what was worked. */
@@ -339,6 +365,24 @@ class Work {
     return restMs < 1 ? Promise.resolve() : sleep(this.#ports, restMs, this.#options.signal);
   }
 }
+
+/** Read models that are at `from` all, and go on together up to `to`. */
+type Stretch = { readonly models: readonly Model[]; readonly from: number; readonly to: number };
+
+/** Those furthest behind go on, until the first of them is at its target; null: all are at their targets. */
+function nextStretch({ models }: Source, targets: Targets): Stretch | null {
+  const behind = models.filter((model) => model.position < targets.get(model)!);
+  if (behind.length === 0) return null;
+  const from = Math.min(...behind.map(({ position }) => position));
+  const furthest = behind.filter(({ position }) => position === from);
+  return { models: furthest, from, to: Math.min(...furthest.map((model) => targets.get(model)!)) };
+}
+
+/** How many events the read model furthest behind has still to fold. */
+const eventsBehind = ({ models }: Source, targets: Targets): number =>
+  Math.max(0, ...models.map((model) => targets.get(model)! - model.position));
+
+const consumersOf = ({ models }: Source): string[] => models.map(({ consumer }) => consumer);
 
 const positionsIn = (
   live: Sql,
