@@ -49,7 +49,7 @@ async function holding(
   const lost = new AbortController();
   let connection: PinnedConnection | null = null;
   try {
-    connection = await database.pin();
+    connection = await database.pin({ limited: true });
     connection.client.once('end', () => lost.abort());
     const [row] = await connection.query<{ mine: boolean }>(
       'only one',

@@ -66,7 +66,7 @@ export function remoteFeed(log: LogReader, database: Database): Feed {
 
   async function listen(): Promise<void> {
     while (!closed) {
-      const pinned = await database.pin().catch(() => null);
+      const pinned = await database.pin({ limited: true }).catch(() => null);
       if (closed) return pinned?.release();
       if (pinned !== null) {
         connection = pinned;

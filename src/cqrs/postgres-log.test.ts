@@ -255,6 +255,40 @@ test('a state that no answer comes for is asked for elsewhere, and unavailable a
   );
 });
 
+test('a writer that no answer comes for while it is opened gives its connection back', async (t) => {
+  const direct = await testDatabase(t, logSchemaFolders);
+  const proxy = await lossyProxy(t, direct);
+  const options = { applicationName: 'behind a proxy', poolMax: 1, statementTimeoutMs: 500 };
+  const database = openDatabase(proxy.url, options);
+  const log = await openPostgresLog({ database, source: 'orders.0', appendTimeoutMs: 300 });
+  t.after(() => {
+    proxy.cut();
+    log.close();
+    return database.end();
+  });
+  proxy.swallow(true);
+  await assert.rejects(log.append(one('order-a')), { code: 'log-unavailable' });
+  proxy.swallow(false);
+  const again = async (): Promise<object> =>
+    log.append(one('order-a')).catch((error: { code: string }) => {
+      assert.equal(error.code, 'log-unavailable');
+      return again();
+    });
+  assert.ok('appended' in (await again()));
+});
+
+test('an append whose answer came while this process stood still is known', async (t) => {
+  const database = await testDatabase(t, logSchemaFolders);
+  const log = await openPostgresLog({ database, source: 'orders.0', appendTimeoutMs: 300 });
+  t.after(() => log.close());
+  await log.append(one('order-a'));
+  const appended = log.append(one('order-b'));
+  // Sent, and then no turn of the event loop for longer than its time-out.
+  await setImmediate();
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 600);
+  assert.ok('appended' in (await appended));
+});
+
 test('a hole in the log is noticed by its reader', async (t) => {
   const log = await openLog(t);
   for (const id of ['a', 'b', 'c']) await log.append(one(`order-${id}`));

@@ -78,6 +78,8 @@ export const checkpointSchemaFolder = logSchemaFolders[0];
  * - whoever appends alone decides on what nobody can change meanwhile
  * - an append whose answer is lost after the commit is found in the log and not made again
  * - a log that does not answer is unavailable after its time-out
+ * - a writer that no answer comes for while it is opened gives its connection back
+ * - an append whose answer came while this process stood still is known
  * - an event that no reader could take is not written, and nothing of its batch
  * - each batch of events is chained to the one before, and the head knows the last hash
  * - a database of another log is not written to
@@ -121,9 +123,14 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
     return pinned;
   }
 
-  function forgetWriter(error: unknown): never {
-    writer = null;
-    throw error;
+  function keepWriter(): Promise<PinnedConnection> {
+    if (writer !== null) return writer;
+    const opening = openWriter();
+    opening.catch(() => {
+      // Given up before that, it has a successor, which is not to be lost.
+      if (writer === opening) writer = null;
+    });
+    return (writer = opening);
   }
 
   function dropWriter(): void {
@@ -175,11 +182,7 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
     let inDoubt: AppendBatch | null = null;
     for (;;) {
       try {
-        const connection = await within(
-          ports,
-          giveUpAt - ports.elapsed(),
-          (writer ??= openWriter().catch(forgetWriter)),
-        );
+        const connection = await within(ports, giveUpAt - ports.elapsed(), keepWriter());
         const left = giveUpAt - ports.elapsed();
         const doubtful = inDoubt;
         const committedAt = doubtful === null ? null : await within(ports, left, findCommitted(connection, doubtful));
@@ -406,12 +409,14 @@ async function claim(database: Database, source: string): Promise<void> {
 
 const isTransient = (error: unknown): boolean => transientStates.has(String((error as { code?: unknown }).code));
 
-/** Rejects after `ms`: a database that does not answer at all is as good as a broken connection. */
+/**
+ * Rejects after `ms`: a database that does not answer at all is as good as a broken connection. In a process that stood
+ * still its answer may be in the socket: it has one more turn of the event loop.
+ */
 async function within<T>(ports: Ports, ms: number, answer: Promise<T>): Promise<T> {
   const { promise: tooLate, reject } = Promise.withResolvers<never>();
-  const cancel = ports.after(Math.max(ms, 0), () =>
-    reject(new DatabaseUnavailable(`no answer from the database within ${Math.round(ms)} ms`)),
-  );
+  const giveUp = (): void => reject(new DatabaseUnavailable(`no answer from the database within ${Math.round(ms)} ms`));
+  const cancel = ports.after(Math.max(ms, 0), () => ports.soon(giveUp));
   return Promise.race([answer, tooLate]).finally(cancel);
 }
 

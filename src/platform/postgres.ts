@@ -1,8 +1,9 @@
 /** Connections to one PostgreSQL database: a small pool of pipelined clients, prepared statements by name. */
 import { createHash } from 'node:crypto';
-import type { Socket } from 'node:net';
 import pg from 'pg';
 import { stepBackServer } from './background.ts';
+import { abandonConnection, socketOf, watchConnection } from './connection-watch.ts';
+import { type Ports, systemPorts } from './ports.ts';
 
 export type Sql = {
   /**
@@ -19,8 +20,11 @@ export type Sql = {
 export type Database = Sql & {
   /** Runs `work` in one transaction on one connection: committed when it resolves, rolled back when it rejects. */
   transaction<T>(work: (sql: Sql) => Promise<T>): Promise<T>;
-  /** A connection of one's own, for LISTEN or for a writer that never shares. The caller releases it; `broken` closes it. */
-  pin(): Promise<PinnedConnection>;
+  /**
+   * A connection of one's own, for LISTEN or for a writer that never shares. The caller releases it; `broken` closes it,
+   * whatever is under way. Its statements may take as long as the server lets them, unless they are `limited` like all others.
+   */
+  pin(options?: { readonly limited?: boolean }): Promise<PinnedConnection>;
   end(): Promise<void>;
 };
 
@@ -37,6 +41,10 @@ export type DatabaseOptions = {
   readonly poolMax?: number;
   /** For data that can be rebuilt: commits do not wait for the disk. */
   readonly asynchronousCommit?: boolean;
+  /**
+   * After which the server gives a statement up; 0: never. A server from which nothing comes for a few seconds more does
+   * not answer: the connection is closed.
+   */
   readonly statementTimeoutMs?: number;
   /** Each statement is planned anew, for its values. */
   readonly planForValues?: boolean;
@@ -49,7 +57,13 @@ export type DatabaseOptions = {
   readonly connectTimeoutMs?: number;
   /** The schemas in which tables are looked for; default: `public`. */
   readonly searchPath?: readonly string[];
+  readonly ports?: Ports;
 };
+
+/** For the way there and back, and for a server that takes a moment to give a statement up. */
+const answerGraceMs = 5_000;
+/** So long after the last word a connection is asked whether the other end is there: once a second then, ten times at most. */
+const keepAliveDelayMs = 10_000;
 
 const everythingByIndexes = ['seqscan', 'bitmapscan', 'sort', 'incremental_sort', 'hashjoin', 'mergejoin']
   .map((other) => `-c enable_${other}=off`)
@@ -69,14 +83,16 @@ const types = {
 
 /** Opens a pool; connects on first use. */
 export function openDatabase(url: string, options: DatabaseOptions): Database {
+  const { statementTimeoutMs = 30_000, ports = systemPorts } = options;
   const pool = new pg.Pool({
     connectionString: url,
     application_name: options.applicationName,
     max: options.poolMax ?? 4,
     connectionTimeoutMillis: options.connectTimeoutMs ?? 5_000,
     idleTimeoutMillis: 30_000,
-    statement_timeout: options.statementTimeoutMs ?? 30_000,
+    statement_timeout: statementTimeoutMs,
     keepAlive: true,
+    keepAliveInitialDelayMillis: keepAliveDelayMs,
     pipeline: true,
     types,
     options: [
@@ -91,8 +107,11 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
   });
   // A connection that breaks tells the statement under way, and is replaced on next use: nobody else needs to hear.
   pool.on('error', () => {});
+  const unlimited = new WeakSet<pg.PoolClient>();
+  const silenceMaxMs = statementTimeoutMs === 0 ? Infinity : statementTimeoutMs + answerGraceMs;
   pool.on('connect', (client) => {
     client.on('error', () => {});
+    watchConnection(client, () => (unlimited.has(client) ? Infinity : silenceMaxMs), ports);
     if (options.background && isLocalSocket(url)) void stepBackServer((client as unknown as BackendKeys).processID);
   });
 
@@ -120,7 +139,7 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
       begun.catch(() => {});
       try {
         const result = await work(sqlOf(client));
-        await begun;
+        await answered(begun);
         const { command } = await answered(client.query('commit'));
         // PostgreSQL answers the commit of a transaction in which a statement has failed with a rollback.
         if (command !== 'COMMIT') throw new Error('the transaction was rolled back, because a statement in it failed');
@@ -135,9 +154,18 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
       }
     },
 
-    async pin() {
+    async pin({ limited = false } = {}) {
       const client = await connect();
-      return { ...sqlOf(client), client, release: (broken = false) => client.release(broken) };
+      if (!limited) unlimited.add(client);
+      return {
+        ...sqlOf(client),
+        client,
+        release(broken = false) {
+          unlimited.delete(client);
+          if (broken) abandonConnection(client);
+          else client.release();
+        },
+      };
     },
 
     end: () => pool.end(),
@@ -166,13 +194,14 @@ function statement(name: string, text: string, values: readonly unknown[]): pg.Q
 /**
  * Sends every statement at once over one connection, on which they are answered one after the other: for those that are
  * quick. An answer is taken once in a turn of the event loop; a connection for each statement would be taken for as long.
- * A connection that breaks fails all that are under way over it; the next statement takes another.
+ * A connection that breaks, or over which nothing comes any more, fails all that are under way over it; the next statement
+ * takes another.
  */
 export function overOneConnection(database: Database): Sql {
   let shared: { readonly pinned: Promise<PinnedConnection>; users: number } | null = null;
   return {
     async query<Row extends object>(name: string, text: string, values: readonly unknown[] = []) {
-      const mine = (shared ??= { pinned: database.pin(), users: 0 });
+      const mine = (shared ??= { pinned: database.pin({ limited: true }), users: 0 });
       mine.users += 1;
       try {
         return await (await mine.pinned).query<Row>(name, text, values);
@@ -229,7 +258,7 @@ const isLocalSocket = (url: string): boolean => /[?&]host=(?:%2F|\/)/i.test(url)
  * that wakes the server, and under load these were a third of this process's time.
  */
 function gather(client: pg.PoolClient): void {
-  const { stream } = (client as unknown as { connection: { stream: Socket } }).connection;
+  const stream = socketOf(client);
   if (stream.writableCorked > 0) return;
   stream.cork();
   process.nextTick(() => stream.uncork());

@@ -22,6 +22,7 @@ import { orderThen } from './order-then.ts';
 import { bodyBytesMax, bodyOf, evolve, type OrderEventRecord, type OrderRow, placedRow } from './order-view.ts';
 import { ordersOfOthers } from './parked-streams.ts';
 import { customerNotFound, foldRows, maySee, orderNotFound, type ReadModel, whenThere } from './read-model.ts';
+import { readTogether } from './read-together.ts';
 import { AppliedResource, type ReadResource, type Resource, type ResourceCache } from './resource-cache.ts';
 import { exactSku, lexemes, rememberingWordsOf, wordsOf, wordsOfId } from './search-words.ts';
 import { rfc3339, utcTime } from './utc-time.ts';
@@ -42,9 +43,13 @@ export function ordersReadModel(
   isCustomer: (customerId: string, caller: Caller) => Promise<boolean>,
 ): ReadModel & { find: FindOrder } {
   const { database } = lists;
+  const readRow = readTogether(async (orderIds) => {
+    const rows = await readRows(single, orderIds);
+    return { rows: new Map(rows.map((row) => [row.order_id, row])), known: applied.positionsIn(rows) };
+  });
   const readOrder = async (orderId: string): Promise<ReadResource | undefined> => {
-    const [row] = await readRows(single, [orderId]);
-    return row && { resource: resourceOf(row), shows: applied.positionsIn([row]) };
+    const read = await readRow(orderId);
+    return read && { resource: resourceOf(read.row), shows: read.known };
   };
   const find: FindOrder = (orderId, caller, mayBeBehind = false) => {
     const ifAllowed = (order: Resource | undefined): Resource | undefined =>
