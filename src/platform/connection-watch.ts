@@ -11,7 +11,7 @@ const goodbyeMs = 5_000;
 
 /**
  * Closes a connection over which nothing has come for `silenceMaxMs` while a statement is under way: all that wait on
- * it fail. A goodbye that nobody answers is waited for a few seconds.
+ * it fail. A goodbye that nobody answers is waited for a few seconds. Watches each connection that is given to it.
  *
  * Time is counted in looks, so that time in which this process did not run counts as one, however long: what came
  * meanwhile waits in the socket. For the same reason the last look leaves the event loop a turn to take it out.
@@ -20,22 +20,39 @@ const goodbyeMs = 5_000;
  * this process's time for 20,000 quick ones, counts how long one waits for those before it in the pipeline, and fails all
  * that are under way in a process that was stopped.
  */
-export function watchConnection(client: PoolClient, silenceMaxMs: () => number, ports: Ports): void {
-  const stream = socketOf(client);
-  let heardBytes = stream.bytesRead;
-  let silentLooks = 0;
-  const cancel = ports.every(lookEveryMs, () => {
+export function connectionWatch(
+  silenceMaxMs: (client: PoolClient) => number,
+  ports: Ports,
+): (client: PoolClient) => void {
+  const watched = new Map<PoolClient, { heardBytes: number; silentLooks: number }>();
+  let cancel = (): void => {};
+
+  function look(client: PoolClient, heard: { heardBytes: number; silentLooks: number }): void {
+    const stream = socketOf(client);
     const awaitsAnswer = isUnderWay(client) || stream.writableEnded;
-    silentLooks = awaitsAnswer && stream.bytesRead === heardBytes ? silentLooks + 1 : 0;
-    heardBytes = stream.bytesRead;
+    heard.silentLooks = awaitsAnswer && stream.bytesRead === heard.heardBytes ? heard.silentLooks + 1 : 0;
+    heard.heardBytes = stream.bytesRead;
     // What the first of them found may have just been sent.
-    const silentMs = (silentLooks - 1) * lookEveryMs;
-    if (silentMs < (stream.writableEnded ? goodbyeMs : silenceMaxMs())) return;
+    const silentMs = (heard.silentLooks - 1) * lookEveryMs;
+    if (silentMs < (stream.writableEnded ? goodbyeMs : silenceMaxMs(client))) return;
     ports.soon(() => {
-      if (stream.bytesRead === heardBytes) stream.destroy(new Error(`nothing came for ${silentMs / 1_000} s`));
+      if (stream.bytesRead === heard.heardBytes) stream.destroy(new Error(`nothing came for ${silentMs / 1_000} s`));
     });
-  });
-  client.once('end', cancel);
+  }
+
+  return (client) => {
+    // One timer for all of them: each would wake an idle process once a second.
+    if (watched.size === 0) {
+      cancel = ports.every(lookEveryMs, () => {
+        for (const [one, heard] of watched) look(one, heard);
+      });
+    }
+    watched.set(client, { heardBytes: socketOf(client).bytesRead, silentLooks: 0 });
+    client.once('end', () => {
+      watched.delete(client);
+      if (watched.size === 0) cancel();
+    });
+  };
 }
 
 /** Closes a connection at once, whatever is under way over it: pg by itself waits for the answers. */

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import pg from 'pg';
 import { stepBackServer } from './background.ts';
-import { abandonConnection, socketOf, watchConnection } from './connection-watch.ts';
+import { abandonConnection, connectionWatch, socketOf } from './connection-watch.ts';
 import { type Ports, systemPorts } from './ports.ts';
 
 export type Sql = {
@@ -109,9 +109,10 @@ export function openDatabase(url: string, options: DatabaseOptions): Database {
   pool.on('error', () => {});
   const unlimited = new WeakSet<pg.PoolClient>();
   const silenceMaxMs = statementTimeoutMs === 0 ? Infinity : statementTimeoutMs + answerGraceMs;
+  const watch = connectionWatch((client) => (unlimited.has(client) ? Infinity : silenceMaxMs), ports);
   pool.on('connect', (client) => {
     client.on('error', () => {});
-    watchConnection(client, () => (unlimited.has(client) ? Infinity : silenceMaxMs), ports);
+    watch(client);
     if (options.background && isLocalSocket(url)) void stepBackServer((client as unknown as BackendKeys).processID);
   });
 
