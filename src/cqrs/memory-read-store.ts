@@ -75,10 +75,11 @@ export function memoryReadStore(): MemoryReadStore {
       );
       if (fenced.length > 0)
         throw new EngineError('consumer-fenced', `${fenced[0]!.consumer} was moved by another worker`);
+      const areTakenBack = moves.some(takesBack);
       for (const move of moves) {
         parked.write(move.consumer, move);
         positions.set(move.consumer, move.to);
-        if (takesBack(move)) generations.set(move.consumer, (generations.get(move.consumer) ?? 0) + 1);
+        if (areTakenBack) generations.set(move.consumer, (generations.get(move.consumer) ?? 0) + 1);
       }
       for (const [table, ofTable] of changes.byTable()) {
         const rows = tableOf(table);

@@ -28,7 +28,8 @@ export type ParkingOptions = {
   /** Told of every message that is parked. */
   reportTrouble(consumer: string, error: unknown): void;
   readonly batchEventsMax: number;
-  readonly waitForEventsMs: number;
+  /** How long it waits for events. */
+  waitForEventsMs(): number;
   checkpoint(): Promise<number>;
   /** Called in the turn in which it takes note that others may have parked messages, or taken them back. */
   onOthers?(): void;
@@ -82,7 +83,7 @@ type Failure = { readonly cause: string; readonly detail: string };
 type Suspect = { readonly event: RecordedEvent; readonly error: unknown };
 
 export function createParking(options: ParkingOptions): ParkingSteps {
-  const { consumer, feed, ports, parked, reportTrouble, apply, batchEventsMax, waitForEventsMs } = options;
+  const { consumer, feed, ports, parked, reportTrouble, apply, batchEventsMax } = options;
   let stored = 0;
   let position = 0;
   let waiting = new WaitingMessages([]);
@@ -171,7 +172,8 @@ export function createParking(options: ParkingOptions): ParkingSteps {
     if (woken.signal.aborted) return 0;
     const now = ports.elapsed();
     const next = waiting.candidates().map((message) => (notBefore.get(message.position) ?? now) - now);
-    return Math.max(0, Math.min(waiting.size > 0 ? lookEveryMs : waitForEventsMs, ...next));
+    const longestMs = waiting.size > 0 ? lookEveryMs : Infinity;
+    return Math.max(0, Math.min(longestMs, options.waitForEventsMs(), ...next));
   }
 
   // What is applied for the first time

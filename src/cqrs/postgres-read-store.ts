@@ -205,8 +205,7 @@ export function postgresReadStore(database: Database): ReadStore {
         });
         await write(moves, transaction.changes);
         underWay.delete(transaction);
-        for (const { consumer } of moves.filter(takesBack))
-          generations.set(consumer, (generations.get(consumer) ?? 0) + 1);
+        for (const consumer of regenerated(moves)) generations.set(consumer, (generations.get(consumer) ?? 0) + 1);
         remember(transaction);
         return result;
       } catch (error) {
@@ -284,8 +283,7 @@ function statementOf(
   const parking = parks.length + unparks.length > 0;
   if (parking) {
     signatures.push('parking');
-    const takingBack = moves.filter(takesBack).map(({ consumer }) => consumer);
-    values.push(JSON.stringify(parks), JSON.stringify(unparks), unparks.length, takingBack);
+    values.push(JSON.stringify(parks), JSON.stringify(unparks), unparks.length, regenerated(moves));
     parts.push(() => parkingSql);
   }
   for (const [table, ofTable] of changes.byTable()) {
@@ -316,6 +314,10 @@ function statementOf(
       select 1 / ((select holds from fence)${parking ? ' and (select count(*) from held) = $8' : ''})::int`,
   };
 }
+
+/** Of a batch that takes messages back, all: whoever goes on with one of them has read what is parked before. */
+const regenerated = (moves: readonly CheckpointMove[]): string[] =>
+  moves.some(takesBack) ? moves.map(({ consumer }) => consumer) : [];
 
 /** Rows change, and the checkpoint may stay where it is: who remembers rows is fenced by their generation. */
 const takenBackSql = ', generation = checkpoints.generation + (consumer = any($9::text[]))::integer';

@@ -67,6 +67,7 @@ function shown(t: TestContext, store: ReadStore) {
   const orders = openMemoryLog('orders.0');
   const versions = new Map<string, number>();
   const unknown = new Set<number>();
+  const troubles: string[] = [];
   const local = localFeed(orders, fast);
   const feed: Feed = {
     ...local,
@@ -82,7 +83,7 @@ function shown(t: TestContext, store: ReadStore) {
       store: through,
       projections,
       onResume,
-      reportTrouble: () => {},
+      reportTrouble: (_who, error) => void troubles.push((error as Error).message),
     });
     t.after(() => consumer.stop());
     return consumer;
@@ -91,6 +92,7 @@ function shown(t: TestContext, store: ReadStore) {
   return {
     orders,
     unknown,
+    troubles,
     start: (...projections: Projection[]): Consumer => run(store, projections),
     /** As another process does, on the same rows. */
     startBeside: (another: ReadStore, onResume: () => void, ...projections: Projection[]): Consumer =>
@@ -246,6 +248,68 @@ for (const [storeName, open] of Object.entries(stores)) {
     await until('nothing is parked', async () => (await parked()).length === 0);
     for (const projection of ['a', 'b', 'c']) assert.deepEqual(await seen(projection, 'x', 'y'), ['1 2', '1 2']);
     for (const projection of ['a', 'b', 'c']) assert.deepEqual(await seen(projection, 'z'), ['2']);
+  });
+
+  test(`${storeName}: a projection that lags and cannot go on holds up none of the others, and says so`, async (t) => {
+    const store = await open(t);
+    const { start, happen, seen, parked, troubles } = shown(t, store);
+    await happen('x', 'y', 'x', 'y');
+    const first = start(seeing('a'));
+    await reached(first, 4);
+    await first.stop();
+
+    const poison = new Set(['y 1']);
+    const consumer = start(seeing('a'), seeing('b'), seeing('c', poison));
+    const why = 'c lags, and cannot go on from 0: y 1 is more than c can fold';
+    await until('it says so', () => troubles.includes(why));
+    await happen('x', 'y');
+    await until('the others go on', async () => (await seen('b', 'y'))[0] === '1 2 3');
+    assert.deepEqual(await seen('a', 'x', 'y'), ['1 2 3', '1 2 3']);
+    assert.deepEqual([await parked(), consumer.progress.position, consumer.trouble()], [[], 0, null]);
+    poison.clear();
+    consumer.wake();
+    await reached(consumer, 6);
+    assert.deepEqual(await seen('c', 'x', 'y'), ['1 2 3', '1 2 3']);
+  });
+
+  test(`${storeName}: what is taken back of the parked messages reaches each projection once, also one that lags`, async (t) => {
+    const store = await open(t);
+    const { start, happen, seen, parked, troubles } = shown(t, store);
+    const poison = new Set(['x 1', 'z 1']);
+    const attemptsAreUsedUp = () => until('attempts are used up', async () => (await parked()).every(isOver));
+    const isOver = ([, , state]: readonly unknown[]): boolean => state !== 'retry';
+    await happen('x');
+    const both = start(seeing('a', poison), seeing('b'));
+    await reached(both, 1);
+    await attemptsAreUsedUp();
+    await both.stop();
+    await happen('y', 'z', 'y', 'x', 'z');
+    const one = start(seeing('a', poison));
+    await reached(one, 6);
+    await attemptsAreUsedUp();
+    await one.stop();
+    assert.deepEqual(
+      (await parked()).map(([position]) => position),
+      [1, 3, 5, 6],
+    );
+
+    poison.clear();
+    // It has passed the first of the parked messages, and none of the others.
+    const beyond = new Set(['y 1']);
+    const consumer = start(seeing('a'), seeing('b', beyond));
+    await until('it stands still', () => troubles.some((trouble) => trouble.startsWith('b lags')));
+    const stopped = consumer.progress.position;
+    assert.equal(stopped, 1);
+    await store.parked.retry({ consumer: name }, ada);
+    consumer.wake();
+    await until('nothing is parked', async () => (await parked()).length === 0);
+    assert.deepEqual(await seen('b', 'x', 'y', 'z'), ['1', undefined, undefined]);
+    assert.deepEqual(await seen('a', 'x', 'y', 'z'), ['1 2', '1 2', '1 2']);
+    assert.equal(consumer.progress.position, stopped);
+    beyond.clear();
+    consumer.wake();
+    await reached(consumer, 6);
+    assert.deepEqual(await seen('b', 'x', 'y', 'z'), ['1 2', '1 2', '1 2']);
   });
 
   test(`${storeName}: projections that can fold nothing pause, park nothing, and go on by themselves`, async (t) => {

@@ -1,7 +1,9 @@
 /** Runs the projections of a read database: one transaction per batch for all of them. */
 import { failpoint } from '#platform/failpoint.ts';
 import { type Ports, systemPorts } from '#platform/ports.ts';
+import { DatabaseUnavailable } from '#platform/postgres.ts';
 import { batchEventsMax, type Consumer, type ReportTrouble, startConsumer, waitForEventsMs } from './consumer.ts';
+import { EngineError } from './errors.ts';
 import { type CheckpointMove, type RecordedEvent, serviceOf } from './event-log.ts';
 import type { Feed } from './feed.ts';
 import { gathering } from './gathering.ts';
@@ -13,6 +15,11 @@ import { assertSourceStands } from './source-epoch.ts';
 
 /** How far apart batches begin. */
 const gatherMs = 40;
+/** Those that lag go on for so long before it is the turn of the others again. */
+const catchUpMs = 100;
+/** They try again after what failed, with growing pauses. */
+const tryAgainFirstMs = 1_000;
+const tryAgainMostMs = 60_000;
 
 /**
  * Runs those projections of the read database that fold the log of `feed`. One transaction per batch for all
@@ -24,7 +31,9 @@ const gatherMs = 40;
  * - of two workers at once each event is applied once, and both come along
  * - what is to be done after the commit is not done when the commit fails
  * - of each event it is told once that a read shows it
- * - a new projection catches up alone, and then goes together with the others
+ * - a new projection catches up beside the others, and then goes together with them
+ * - a projection that lags and cannot go on holds up none of the others, and says so
+ * - what is taken back of the parked messages reaches each projection once, also one that lags
  * - a read database that is gone is trouble, and gone on with when it is back
  * - rows that others have replaced are gone on with as they are, within seconds also when nothing happens
  * - projections whose source went back apply and skip nothing, say so, and go on once that is settled
@@ -53,8 +62,12 @@ export function startProjections(options: {
   const positions = new Map<string, number>();
   const consumers = [name, ...projections.map(consumerOf)];
   const positionOf = (projection: Projection): number => positions.get(consumerOf(projection)) ?? 0;
-  /** Passed without being applied by those that go together. */
-  let passed: ReadonlySet<number> = new Set();
+  const slowest = (): number => Math.min(...projections.map(positionOf));
+  const furthest = (): number => Math.max(...positions.values());
+  /** Of those that lag and cannot go on: when they try again, in milliseconds of `ports.elapsed`. */
+  const stuck = new Map<Projection, { readonly pauseMs: number; readonly untilMs: number }>();
+  const restMs = (projection: Projection): number => (stuck.get(projection)?.untilMs ?? 0) - ports.elapsed();
+  const lagging = (): Projection[] => projections.filter((projection) => positionOf(projection) < furthest());
   let afterCommitFailed: unknown = null;
 
   const gathered = gathering(feed, { ports, everyMs: gatherMs, progress: () => consumer.progress });
@@ -66,17 +79,19 @@ export function startProjections(options: {
     parked: store.parked,
     reportTrouble,
     batchEventsMax,
-    waitForEventsMs,
-    checkpoint: async () => Math.max(...positions.values()),
+    waitForEventsMs: () => Math.max(0, Math.min(waitForEventsMs, ...lagging().map(restMs))),
+    checkpoint: async () => furthest(),
     onOthers: () => options.onResume(),
     concerns: () => true,
     async apply(events, move) {
-      const together = projections.map((projection) => ({
-        consumer: consumerOf(projection),
-        from: move.from,
-        to: move.to,
-      }));
-      await fold(projections, events, [{ ...move, from: positions.get(name) ?? 0 }, ...together]);
+      const { unparks = [] } = move;
+      // Those that lag have passed what is taken back, or come to it yet; where they are, nobody has moved them meanwhile.
+      const folding = projections.filter((one) => positionOf(one) === move.from || positionOf(one) >= unparks[0]!);
+      const moves = (unparks.length > 0 ? projections : folding).map((projection) => {
+        const from = positionOf(projection);
+        return { consumer: consumerOf(projection), from, to: from === move.from ? move.to : from };
+      });
+      await fold(folding, events, [{ ...move, from: positions.get(name) ?? 0 }, ...moves]);
       options.onVisible?.(events);
     },
   });
@@ -110,24 +125,52 @@ export function startProjections(options: {
     }
   }
 
-  /** A projection that lags (a new one) catches up alone, without what the others have parked; from then on all go together. */
-  async function catchUp(from: number): Promise<void> {
-    const lagging = projections.filter((projection) => positionOf(projection) === from);
+  /**
+   * Those that lag (new ones, or such as were taken back) go on for a moment, the ones furthest behind first, without what is parked:
+   * whoever takes that back applies it to them, too. What fails concerns none of the others.
+   */
+  async function catchUp(): Promise<void> {
+    const untilMs = ports.elapsed() + catchUpMs;
+    do {
+      const ready = lagging().filter((projection) => restMs(projection) <= 0);
+      if (ready.length === 0) return;
+      const from = Math.min(...ready.map(positionOf));
+      const together = ready.filter((projection) => positionOf(projection) === from);
+      if (!(await goOn(together, from)) && together.length > 1) for (const one of together) await goOn([one], from);
+    } while (ports.elapsed() < untilMs);
+  }
+
+  /** Resolves to false if they cannot: one alone rests then, and says why. */
+  async function goOn(some: readonly Projection[], from: number): Promise<boolean> {
+    try {
+      await applyTo(some, from);
+      for (const one of some) stuck.delete(one);
+      return true;
+    } catch (error) {
+      if (error instanceof EngineError || error instanceof DatabaseUnavailable) throw error;
+      const [one] = some as [Projection];
+      if (some.length === 1) {
+        const pauseMs = Math.min(2 * (stuck.get(one)?.pauseMs ?? tryAgainFirstMs / 2), tryAgainMostMs);
+        stuck.set(one, { pauseMs, untilMs: ports.elapsed() + pauseMs });
+        const why = `${one.name} lags, and cannot go on from ${from}: ${(error as Error).message}`;
+        reportTrouble(name, new Error(why, { cause: error }));
+      }
+      return false;
+    }
+  }
+
+  async function applyTo(some: readonly Projection[], from: number): Promise<void> {
     const ahead = [...positions.values()].filter((position) => position > from).map((position) => position - from);
-    const events = inOrder(await feed.next(from, Math.min(batchEventsMax, ...ahead), waitForEventsMs), from);
+    const passed = new Set(await store.parked.positions(name));
+    const events = inOrder(await feed.next(from, Math.min(batchEventsMax, ...ahead), gatherMs), from);
     const last = events.at(-1);
     if (last === undefined) return;
     const applied = events.filter((event) => !passed.has(event.position));
     const odd = applied.find((event) => event.unreadable !== undefined);
     if (odd !== undefined) throw new Error(`${odd.id} (${odd.type}) cannot be read: ${odd.unreadable!.detail}`);
-    await fold(
-      lagging,
-      applied,
-      lagging.map((projection) => ({ consumer: consumerOf(projection), from, to: last.position })),
-    );
+    const moves = some.map((projection) => ({ consumer: consumerOf(projection), from, to: last.position }));
+    await fold(some, applied, moves);
   }
-
-  const slowest = (): number => Math.min(...projections.map(positionOf));
 
   const consumer = startConsumer({
     ports,
@@ -135,21 +178,25 @@ export function startProjections(options: {
     feed: gathered,
     reportTrouble,
     ...parking,
+    wake() {
+      stuck.clear();
+      parking.wake();
+    },
     async start() {
       await store.takeOver(projections);
       const checkpoints = await store.checkpoints(consumers);
       await assertSourceStands(feed, checkpoints, store.rememberSource);
       for (const [moved, position] of checkpoints) positions.set(moved, position);
       await parking.start();
-      if (slowest() < Math.max(...positions.values())) passed = new Set(await store.parked.positions(name));
+      stuck.clear();
       return slowest();
     },
     async step() {
-      const from = slowest();
-      if (from < Math.max(...positions.values())) await catchUp(from);
-      else await parking.step();
+      const before = [slowest(), furthest()];
+      await parking.step();
+      if (parking.paused() === null) await catchUp();
       // An apply finds out by itself; this is for when there is nothing to apply.
-      if (slowest() === from) await store.assertCurrent(consumers);
+      if (slowest() === before[0] && furthest() === before[1]) await store.assertCurrent(consumers);
       if (afterCommitFailed !== null) {
         const error = afterCommitFailed;
         afterCommitFailed = null;

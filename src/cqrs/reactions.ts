@@ -94,7 +94,7 @@ export function startReactions(options: {
       parked: log.parked,
       reportTrouble,
       batchEventsMax,
-      waitForEventsMs,
+      waitForEventsMs: () => waitForEventsMs,
       async checkpoint() {
         const position = await log.checkpoint(name);
         await assertSourceStands(feed, new Map([[name, position]]), log.rememberSource);
