@@ -43,7 +43,7 @@ export type Done = Extract<ClientAnswer, { kept: unknown }>;
 const answerTimeoutMs = 6_000;
 const attemptsMax = 6;
 /** Answers that leave open whether the command was done, or say that it was not this time. */
-const passing = new Set(['log-unavailable', 'overloaded']);
+const passing = new Set(['log-unavailable', 'overloaded', 'read-model-behind']);
 
 /** Sends `commands` when they are due; resolves nothing: `journal` fills as answers come. */
 export function startClients(

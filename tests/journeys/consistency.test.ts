@@ -62,8 +62,14 @@ test('what the catalogue has said and a service has not heard yet is not taken f
   const { shop } = await startTestSystem(t);
   const { customerId } = await shop.furnish(10);
   const sku = newId('sku');
+  const unknown = { customerId, lines: [{ sku: newId('sku'), quantity: 1 }], payment: { method: 'pm_ok' } };
+  const askForUnknown = () =>
+    shop.request('POST', '/v1/orders', { json: unknown, headers: { 'idempotency-key': 'kept' } });
+  assert.equal((await askForUnknown()).body.code, 'unknown-product');
   for (const service of ['ordering', 'inventory']) await setPause(shop, `${service}-of-catalog`, true);
   await shop.putProduct(sku);
+  const replayed = await askForUnknown();
+  assert.deepEqual([replayed.body.code, replayed.headers.get('idempotent-replayed')], ['unknown-product', 'true']);
   const json = { customerId, lines: [{ sku, quantity: 1 }], payment: { method: 'pm_ok' } };
   const commands = [
     ['/v1/orders', json],

@@ -40,11 +40,11 @@ async function adjustStock(
   request: CommandRequest<{ sku: Sku }, AdjustStockBody>,
 ): Promise<ClientAnswer> {
   const first = await tryToAdjust(options, request, false);
-  if ('kept' in first || !namesSomethingUnknown(first.refused)) return first;
+  if ('kept' in first || first.isKept || !namesSomethingUnknown(first.refused)) return first;
   // The catalogue may have listed it a moment ago: listen to all it has said by now, then answer for good.
   const hasHeard = await options.hearCatalog();
   const second = await tryToAdjust(options, request, hasHeard);
-  if (hasHeard || 'kept' in second || !namesSomethingUnknown(second.refused)) return second;
+  if ('kept' in second || second.isKept || !namesSomethingUnknown(second.refused)) return second;
   const detail = 'Inventory has not heard yet of all that the catalogue has: the product may be there. Ask again.';
   const traceId = request.origin.correlationId;
   return { refused: { code: 'read-model-behind', detail }, isKept: false, replayed: false, traceId };

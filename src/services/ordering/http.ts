@@ -126,11 +126,11 @@ async function placeOrder(
   const orderId = body.orderId ?? options.newId();
   await options.hearCatalog(false);
   const first = await tryToPlace(options, request, orderId, false);
-  if ('kept' in first || !namesSomethingUnknown(first.refused)) return first;
+  if ('kept' in first || first.isKept || !namesSomethingUnknown(first.refused)) return first;
   // The catalogue may have said so a moment ago: listen to all it has said by now, then answer for good.
   const hasHeard = await options.hearCatalog(true);
   const second = await tryToPlace(options, request, orderId, hasHeard);
-  if (hasHeard || 'kept' in second || !namesSomethingUnknown(second.refused)) return second;
+  if ('kept' in second || second.isKept || !namesSomethingUnknown(second.refused)) return second;
   const detail =
     'Ordering has not heard yet of all that the catalogue has: a product that is named may be there. Ask again.';
   return refusedAtOnce({ code: 'read-model-behind', detail }, origin.correlationId);
