@@ -258,7 +258,9 @@ test('a state that no answer comes for is asked for elsewhere, and unavailable a
 test('a writer that no answer comes for while it is opened gives its connection back', async (t) => {
   const direct = await testDatabase(t, logSchemaFolders);
   const proxy = await lossyProxy(t, direct);
-  const options = { applicationName: 'behind a proxy', poolMax: 1, statementTimeoutMs: 500 };
+  // A connection is looked at ten times a second.
+  const ports = { ...systemPorts, every: (_ms: number, act: () => void) => systemPorts.every(100, act) };
+  const options = { applicationName: 'behind a proxy', poolMax: 1, statementTimeoutMs: 500, ports };
   const database = openDatabase(proxy.url, options);
   const log = await openPostgresLog({ database, source: 'orders.0', appendTimeoutMs: 300 });
   t.after(() => {
