@@ -184,8 +184,8 @@ test('a rebuild under a key is begun once, and answered as it was, in whichever 
     const path = `/v1/ops/jobs/${begun.id}`;
     const told = new Map<string, string>();
     await until('it has ended', async () => {
-      const { headers, body } = await shop.get<JobView>(path);
-      const tag = headers.get('etag');
+      const { headers: answered, body } = await shop.get<JobView>(path);
+      const tag = answered.get('etag');
       assert.match(tag ?? 'none', /^"[^"]+"$/);
       const text = JSON.stringify(body);
       assert.equal(told.get(tag!) ?? text, text, 'one tag, one body');
