@@ -17,7 +17,7 @@ const goodbyeMs = 5_000;
  * meanwhile waits in the socket. For the same reason the last look leaves the event loop a turn to take it out.
  *
  * One look a second costs nothing that can be measured. pg's `query_timeout`, a timer for each statement, cost 4 to 12 % of
- * this process's time for 20,000 quick ones, counts how long one waits for those before it in the pipeline, and fails all
+ * this process's time for 20,000 quick ones (by turns; the script was not kept), counts how long one waits for those before it in the pipeline, and fails all
  * that are under way in a process that was stopped.
  */
 export function connectionWatch(
