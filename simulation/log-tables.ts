@@ -285,7 +285,11 @@ export const statements: Readonly<Record<string, (tables: LogTables, values: rea
     [...tables.due]
       .flatMap(([stream, dueAt]) => (dueAt <= (now as string) ? [{ stream, dueAt }] : []))
       .sort((a, b) => (a.dueAt < b.dueAt ? -1 : a.dueAt > b.dueAt ? 1 : 0))
-      .slice(0, limit as number),
+      .slice(0, limit as number)
+      .map(({ stream, dueAt }) => {
+        const last = tables.eventAt(stream, tables.streams.get(stream)!.version);
+        return { stream, dueAt, position: last?.position ?? null, origin: last?.origin ?? null };
+      }),
   checkpoint(tables, [consumer]) {
     const position = tables.checkpoints.get(consumer as string);
     return position === undefined ? [] : [{ position }];

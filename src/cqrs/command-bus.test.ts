@@ -727,7 +727,7 @@ test('the timer of a stream follows from its state', async () => {
     bus.execute({ reads: [], origin, run: (scope) => scope.record(due, 'a', moved({ a: by })) });
   await set(1);
   assert.deepEqual(await log.due('2026-01-02T00:00:00.000Z', 10), [
-    { stream: 'account-a', dueAt: '2026-01-01T00:00:00.000Z' },
+    { stream: 'account-a', dueAt: '2026-01-01T00:00:00.000Z', last: { id: 'bank-0-1', origin } },
   ]);
   await set(-1);
   assert.deepEqual(await log.due('2026-01-02T00:00:00.000Z', 10), []);

@@ -219,10 +219,22 @@ export function eventLogContract(name: string, open: (t: TestContext) => Promise
     await log.append(next('order-done', 2, null));
     const due = await log.due('2026-01-01T00:00:02.000Z', 10);
     assert.deepEqual(due, [
-      { stream: 'order-first', dueAt: '2026-01-01T00:00:01.000Z' },
-      { stream: 'order-second', dueAt: '2026-01-01T00:00:02.000Z' },
+      { stream: 'order-first', dueAt: '2026-01-01T00:00:01.000Z', last: { id: 'orders-0-3', origin } },
+      { stream: 'order-second', dueAt: '2026-01-01T00:00:02.000Z', last: { id: 'orders-0-2', origin } },
     ]);
     assert.equal((await log.due('2026-01-01T00:00:02.000Z', 1)).length, 1);
+  });
+
+  test(`${name}: a stream that is due tells of the event that brought it there, if it is its own`, async (t) => {
+    const log = await open(t);
+    const write = (version: number) => ({ stream: 'order-a', version, state: {}, dueAt: at });
+    const later = { ...event('order-a', 2), origin: { ...origin, causationId: 'later' } };
+    await log.append({ ...nothing, events: [event('order-a', 1)], writes: [write(1)] });
+    await log.append({ ...nothing, events: [later], writes: [write(2)] });
+    const last = { id: 'orders-0-2', origin: later.origin };
+    assert.deepEqual(await log.due(at, 10), [{ stream: 'order-a', dueAt: at, last }]);
+    await log.append({ ...nothing, events: [event('order-b', 1)], writes: [write(3)] });
+    assert.deepEqual(await log.due(at, 10), [{ stream: 'order-a', dueAt: at, last: null }]);
   });
 
   test(`${name}: an event at a version that its stream has already cannot be recorded`, async (t) => {

@@ -113,6 +113,14 @@ export type Anchor = {
   readonly hash: string;
 };
 
+export type DueStream = {
+  readonly stream: StreamId;
+  /** RFC 3339. */
+  readonly dueAt: string;
+  /** The event that brought the stream to its version; null: one that is at home in another stream. */
+  readonly last: Pick<RecordedEvent, 'id' | 'origin'> | null;
+};
+
 export type EventLog = {
   /** `<service>.<shard>`. */
   readonly source: string;
@@ -133,7 +141,7 @@ export type EventLog = {
   /** The head, always the end of a batch, with the hash of all up to there. */
   anchor(): Promise<Anchor>;
   /** Up to `limit` streams whose `dueAt` is not after `now`, the most overdue first. */
-  due(now: string, limit: number): Promise<{ readonly stream: StreamId; readonly dueAt: string }[]>;
+  due(now: string, limit: number): Promise<DueStream[]>;
   /** How far a consumer of this service has come; 0 before its first event. */
   checkpoint(consumer: string): Promise<number>;
   /** Which epoch of their source the consumers of this service go by. */

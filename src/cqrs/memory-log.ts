@@ -119,7 +119,11 @@ export function openMemoryLog(source: string, eventTypes?: EventTypes): EventLog
 
     due: async (now, limit) =>
       [...streams]
-        .flatMap(([stream, { dueAt }]) => (dueAt !== null && dueAt <= now ? [{ stream, dueAt }] : []))
+        .flatMap(([stream, { dueAt, version }]) => {
+          if (dueAt === null || dueAt > now) return [];
+          const last = events.findLast((event) => event.stream === stream && event.version === version);
+          return [{ stream, dueAt, last: last === undefined ? null : { id: last.id, origin: last.origin } }];
+        })
         .sort((a, b) => (a.dueAt < b.dueAt ? -1 : 1))
         .slice(0, limit),
 

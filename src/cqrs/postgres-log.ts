@@ -262,12 +262,19 @@ export async function openPostgresLog(options: PostgresLogOptions): Promise<Even
 
     load: (streams) => untilAnswered(() => loadStreams(database, streams)),
 
-    due: (now, limit) =>
-      database.query<{ stream: string; dueAt: string }>(
+    async due(now, limit) {
+      const rows = await database.query<{ stream: string; dueAt: string; position: number | null; origin: string }>(
         'due',
-        `select stream, ${rfc3339('due_at')} as "dueAt" from streams where due_at <= $1 order by due_at limit $2`,
+        `select stream, ${rfc3339('due_at')} as "dueAt", position, origin
+         from (select stream, version, due_at from streams where due_at <= $1 order by due_at limit $2) s
+         left join events using (stream, version) order by due_at`,
         [now, limit],
-      ),
+      );
+      return rows.map(({ stream, dueAt, position, origin }) => {
+        const last = position === null ? null : { id: eventId(source, position), origin: JSON.parse(origin) as Origin };
+        return { stream, dueAt, last };
+      });
+    },
 
     async checkpoint(consumer) {
       const rows = await database.query<{ position: number }>(

@@ -5,7 +5,7 @@ import { systemPorts } from '#platform/ports.ts';
 import { openMemoryLog } from './memory-log.ts';
 import { startTimers, type Timers, type WhenDue } from './timers.ts';
 
-const origin = { actor: 'operator', correlationId: 'c', causationId: 'r' };
+const origin = { actor: 'operator', correlationId: 'c', causationId: 'r', traceparent: '00-a-b-01', reason: 'why' };
 const start = Date.parse('2026-01-01T00:00:00.000Z');
 const at = (seconds: number): string => new Date(start + seconds * 1_000).toISOString();
 
@@ -74,6 +74,26 @@ suite('timers', { concurrency: true }, () => {
     assert.deepEqual(told.slice(0, 2), ['first-and-foremost', 'second'], 'the most overdue first, by their own ids');
     assert.equal(timers.overdue(), 2);
     assert.deepEqual(troubles, []);
+  });
+
+  test('what a timer leads to follows from the event that set it, in its trace', async (t) => {
+    const { log, moveClockTo, afterTheNextLook, run } = timersUnderTest(t);
+    await setTimer(log, 'order-own', at(1));
+    await log.append({
+      checks: [],
+      events: [],
+      writes: [{ stream: 'order-moved', version: 1, state: {}, dueAt: at(1) }],
+      keys: [],
+      checkpoints: [],
+    });
+    moveClockTo(at(1));
+    const told = new Map<string, object>();
+    run({ order: async (id, following) => void told.set(id, following) });
+    await afterTheNextLook();
+    assert.deepEqual(Object.fromEntries(told), {
+      own: { correlationId: 'c', causationId: 'orders-0-1', traceparent: origin.traceparent },
+      moved: { correlationId: 'moved', causationId: 'timer-of-order-moved' },
+    });
   });
 
   test('a stream whose timer was moved is not told of again, until that time has come', async (t) => {

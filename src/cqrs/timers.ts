@@ -5,7 +5,7 @@
  */
 import { failpoint } from '#platform/failpoint.ts';
 import { type Ports, systemPorts, timeNow } from '#platform/ports.ts';
-import type { EventLog, StreamId } from './event-log.ts';
+import type { DueStream, EventLog, Origin } from './event-log.ts';
 import { entityOf } from './event-log.ts';
 import type { ReportTrouble } from './consumer.ts';
 
@@ -15,8 +15,11 @@ export type Timers = {
   stop(): Promise<void>;
 };
 
-/** By stream type: what to do about an entity whose timer is due. Resolves when done or under way; may be told again until `dueAt` has moved. */
-export type WhenDue = Readonly<Record<string, (id: string) => Promise<void>>>;
+/**
+ * By stream type: what to do about an entity whose timer is due, as `origin` of what follows but for who does it: the timer goes on
+ * in the trace of the event that set it. Resolves when done or under way; may be told again until `dueAt` has moved.
+ */
+export type WhenDue = Readonly<Record<string, (id: string, origin: Omit<Origin, 'actor'>) => Promise<void>>>;
 
 const lookEveryMs = 500;
 const dueStreamsMax = 500;
@@ -26,6 +29,7 @@ const dueStreamsMax = 500;
  *
  * Promises:
  * - a stream is told of when it is due, and none that is not
+ * - what a timer leads to follows from the event that set it, in its trace
  * - a stream whose timer was moved is not told of again, until that time has come
  * - a clock that jumps by years finds what has come due meanwhile
  * - what goes wrong with one stream is reported, and the others are told of all the same
@@ -43,18 +47,21 @@ export function startTimers(options: {
   let stopping = false;
   let wake = (): void => {};
 
-  const tell = async (stream: StreamId): Promise<void> => {
+  const tell = async ({ stream, last }: DueStream): Promise<void> => {
     const type = stream.slice(0, stream.indexOf('-'));
     const act = whenDue[type];
     if (act === undefined) throw new Error(`nobody waits for the timer of ${stream}`);
-    await act(entityOf(stream));
+    const id = entityOf(stream);
+    if (last === null) return act(id, { correlationId: id, causationId: `timer-of-${stream}` });
+    const { correlationId, traceparent } = last.origin;
+    await act(id, { correlationId, causationId: last.id, ...(traceparent === undefined ? {} : { traceparent }) });
   };
 
   async function look(): Promise<void> {
     const due = await log.due(timeNow(ports), dueStreamsMax);
     overdue = due.length;
     if (due.length > 0) failpoint('timer-due');
-    const told = await Promise.allSettled(due.map(({ stream }) => tell(stream)));
+    const told = await Promise.allSettled(due.map(tell));
     if (told.length > 0) failpoint('timer-told');
     for (const one of told) if (one.status === 'rejected') options.reportTrouble(name, one.reason);
   }

@@ -51,10 +51,10 @@ export function startInventory(parts: ServiceParts & { readonly reservationTtlSe
     ports,
     reportTrouble,
     whenDue: {
-      async reservation(orderId) {
+      async reservation(orderId, origin) {
         await bus.execute({
           reads: [{ type: reservationStream, id: orderId }],
-          origin: { actor: 'reservation-expiry', correlationId: orderId, causationId: `expiry-${orderId}` },
+          origin: { ...origin, actor: 'reservation-expiry' },
           run: (scope) => tellReservation(scope, orderId, { type: 'ExpireReservation', now: scope.now }),
         });
       },

@@ -59,11 +59,10 @@ export function startOrdering(parts: ServiceParts & { readonly orderDeadlineSeco
     ports,
     reportTrouble,
     whenDue: {
-      async order(orderId) {
-        const origin = { actor: 'order-deadline', correlationId: orderId, causationId: `deadline-${orderId}` };
+      async order(orderId, origin) {
         await bus.execute({
           reads: [{ type: orderStream, id: orderId }],
-          origin,
+          origin: { ...origin, actor: 'order-deadline' },
           run: (scope) => tellOrder(scope, orderId, { type: 'TimeOutOrder', now: scope.now }),
         });
       },

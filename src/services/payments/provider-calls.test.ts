@@ -25,6 +25,7 @@ const origin = {
   causationId: 'ordering-0-2',
   traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01',
 };
+const byTimer = { correlationId: 'a-request', causationId: 'payments-0-1' };
 const start = Date.parse('2026-01-01T00:00:00.000Z');
 const settleWithinMs = 30_000;
 
@@ -102,7 +103,7 @@ async function paymentsOf(t: TestContext, options: { timeoutMs?: number; slowMs?
         const due = paymentDueAt(state);
         if (due === null) return state;
         now = Math.max(now, Date.parse(due));
-        await calls.settle(orderId);
+        await calls.settle(orderId, byTimer);
       }
     },
     async stopProvider(): Promise<void> {
@@ -262,7 +263,7 @@ test('a provider that cannot be reached is asked for as long as it takes, also f
   while (calls.underWay() > 0) await setImmediate();
   for (let n = 0; n < 4; n += 1) {
     moveClockTo(paymentDueAt(await stateOf('o1'))!);
-    await calls.settle('o1');
+    await calls.settle('o1', byTimer);
   }
   assert.equal((await stateOf('o1')).status, 'requested');
   await shop.startProviderAgain();
@@ -283,12 +284,12 @@ test('a process that ends before the call: the timer of the next one charges, on
     log,
     ports: { ...systemPorts, now: clock },
     reportTrouble,
-    whenDue: { payment: (orderId) => calls.settle(orderId) },
+    whenDue: { payment: calls.settle },
   });
   t.after(() => timers.stop());
   await settled.promise;
-  const [, captured] = await shop.story();
-  assert.equal(captured?.origin.actor, 'payment-timer');
+  const [requested, captured] = await shop.story();
+  assert.deepEqual(captured?.origin, { ...requested?.origin, actor: 'payment-timer', causationId: requested?.id });
   assert.deepEqual(kindsOf(await shop.ledger()), ['capture']);
   assert.deepEqual(shop.troubles, []);
 });
@@ -319,7 +320,7 @@ test('a payment is asked about once at a time', async (t) => {
   const { callProvider, request, untilSettled, story } = await paymentsOf(t, { slowMs: 50 });
   const calls = callProvider();
   await request('o1', 'pm_slow');
-  await Promise.all([calls.settle('o1'), calls.settle('o1')]);
+  await Promise.all([calls.settle('o1', byTimer), calls.settle('o1', byTimer)]);
   assert.equal(calls.underWay(), 1);
   await untilSettled(calls, 'o1');
   assert.deepEqual(typesOf(await story()), ['PaymentRequested', 'PaymentCaptured']);
@@ -330,8 +331,8 @@ test('a payment that is settled, or that nobody has heard of, is not asked about
   const calls = callProvider();
   await request('o1');
   await untilSettled(calls, 'o1');
-  await calls.settle('o1');
-  await calls.settle('o2');
+  await calls.settle('o1', byTimer);
+  await calls.settle('o2', byTimer);
   assert.equal((await story()).length, 2);
   assert.equal((await ledger()).length, 1);
 });

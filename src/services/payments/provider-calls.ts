@@ -37,7 +37,7 @@ const setsToWork = new Set<string>([
 
 /** Follows the log for payments to act on. `settle` takes up one payment, and is done once that is recorded. */
 export function startProviderCalls(options: ProviderCallsOptions): {
-  settle(orderId: OrderId): Promise<void>;
+  settle(orderId: OrderId, origin: Omit<Origin, 'actor'>): Promise<void>;
   underWay(): number;
 } {
   const { log, bus, provider, attemptsMax, ports } = options;
@@ -143,8 +143,7 @@ export function startProviderCalls(options: ProviderCallsOptions): {
   });
 
   return {
-    settle: (orderId) =>
-      settle(orderId, { actor: 'payment-timer', correlationId: orderId, causationId: `timer-${orderId}` }),
+    settle: (orderId, origin) => settle(orderId, { ...origin, actor: 'payment-timer' }),
     underWay: () => underWay.size,
   };
 }

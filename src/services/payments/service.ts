@@ -50,7 +50,7 @@ export function startPayments(parts: ServiceParts & PaymentsOptions): Service {
         ports,
       }),
     ],
-    timers: startTimers({ log, ports, reportTrouble, whenDue: { payment: (orderId) => calls.settle(orderId) } }),
+    timers: startTimers({ log, ports, reportTrouble, whenDue: { payment: calls.settle } }),
     outside: { name: 'payment-provider', statistics: () => provider.statistics() },
     routes: [],
     stop: () => provider.close(),
