@@ -3,7 +3,7 @@ import { failpoint } from '#platform/failpoint.ts';
 import { type Ports, systemPorts } from '#platform/ports.ts';
 import { DatabaseUnavailable } from '#platform/postgres.ts';
 import { batchEventsMax, type Consumer, type ReportTrouble, startConsumer, waitForEventsMs } from './consumer.ts';
-import { EngineError } from './errors.ts';
+import { EngineError, isEngineError } from './errors.ts';
 import { type CheckpointMove, type RecordedEvent, serviceOf } from './event-log.ts';
 import type { Feed } from './feed.ts';
 import { gathering } from './gathering.ts';
@@ -38,6 +38,7 @@ const tryAgainMostMs = 60_000;
  * - rows that others have replaced are gone on with as they are, within seconds also when nothing happens
  * - projections whose source went back apply and skip nothing, say so, and go on once that is settled
  * - a read model of another version of the code is left alone until it is rebuilt
+ * - whoever made rows that a newer version has taken over forgets what it remembers of them
  */
 export function startProjections(options: {
   readonly feed: Feed;
@@ -45,8 +46,8 @@ export function startProjections(options: {
   readonly store: ReadStore;
   readonly projections: readonly Projection[];
   /**
-   * Called before going on from a checkpoint that was read anew, or with parked messages that were: rows may have
-   * changed without the hooks of `apply`.
+   * Called before going on from a checkpoint that was read anew, or with parked messages that were, and as long as a newer
+   * program has taken over: rows may have changed without the hooks of `apply`.
    */
   readonly onResume: () => void;
   /** Told of events once a read shows them: each of them once, in whichever process has applied it. */
@@ -183,7 +184,11 @@ export function startProjections(options: {
       parking.wake();
     },
     async start() {
-      await store.takeOver(projections);
+      await store.takeOver(projections).catch((error: unknown) => {
+        // The newer program goes on without telling this one.
+        if (isEngineError(error, 'read-model-version')) options.onResume();
+        throw error;
+      });
       const checkpoints = await store.checkpoints(consumers);
       await assertSourceStands(feed, checkpoints, store.rememberSource);
       for (const [moved, position] of checkpoints) positions.set(moved, position);

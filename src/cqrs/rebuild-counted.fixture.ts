@@ -98,13 +98,13 @@ export async function counted(t: TestContext) {
     live,
     orders,
     resumed,
-    start(projections = counting()): Consumer {
+    start(projections = counting(), onResume: () => void = () => resumed.push(1)): Consumer {
       const consumer = startProjections({
         feed: localFeed(orders, quick),
         ports: quick,
         store: postgresReadStore(writing),
         projections,
-        onResume: () => resumed.push(1),
+        onResume,
         reportTrouble: () => {},
       });
       t.after(() => consumer.stop());

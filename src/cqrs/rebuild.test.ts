@@ -271,6 +271,22 @@ test('there is no way back over a changed table, or over what was taken back fro
   await assert.rejects(goBack(live, counting()), /counted has other columns now/);
 });
 
+test('whoever made rows that a newer version has taken over forgets what it remembers of them', async (t) => {
+  const { start, happen, rebuild: again } = await counted(t);
+  await happen(200);
+  let forgotten = 0;
+  const old = start(counting(), () => (forgotten += 1));
+  await reached(old, 200);
+  const twice = (): Projection[] => counting({ version: 2, times: 2 });
+  const before = forgotten;
+  await again({ projections: twice() });
+  await happen(1);
+  await until('the older program lets go', () => old.trouble() !== null);
+  assert.ok(forgotten > before);
+  const then = forgotten;
+  await until('it looks again, for what it has read since is not told to it either', () => forgotten > then);
+});
+
 test('a read model of another version of the code is left alone until it is rebuilt', async (t) => {
   const { start, happen, rebuild: again, live, rows } = await counted(t);
   await happen(200);
