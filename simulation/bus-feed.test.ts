@@ -4,7 +4,7 @@ import type { AppendBatch } from '#cqrs/event-log.ts';
 import { feedContract } from '#cqrs/feed.contract.ts';
 import type { Feed } from '#cqrs/feed.ts';
 import { inOrder } from '#cqrs/in-order.ts';
-import { postgresLogReader } from '#cqrs/postgres-log.ts';
+import { postgresLogReader } from '#cqrs/postgres-log-reader.ts';
 import { busFeed, type BusWeather } from './bus-feed.ts';
 import { Counters } from './counters.ts';
 import { Incarnation } from './incarnation.ts';

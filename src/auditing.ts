@@ -5,7 +5,7 @@ import type { CommandBus } from '#cqrs/command-bus.ts';
 import type { Consumer } from '#cqrs/consumer.ts';
 import type { EventLog } from '#cqrs/event-log.ts';
 import type { Feed } from '#cqrs/feed.ts';
-import { postgresLogReader } from '#cqrs/postgres-log.ts';
+import { postgresLogReader } from '#cqrs/postgres-log-reader.ts';
 import { createJobs, type Jobs } from '#operations/jobs.ts';
 import { systemPorts } from '#platform/ports.ts';
 import type { Database } from '#platform/postgres.ts';

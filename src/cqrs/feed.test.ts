@@ -6,7 +6,8 @@ import type { AppendBatch, EventLog, RecordedEvent } from './event-log.ts';
 import { feedContract } from './feed.contract.ts';
 import { type Feed, localFeed, remoteFeed } from './feed.ts';
 import { openMemoryLog } from './memory-log.ts';
-import { logSchemaFolders, openPostgresLog, postgresLogReader } from './postgres-log.ts';
+import { logSchemaFolders, openPostgresLog } from './postgres-log.ts';
+import { postgresLogReader } from './postgres-log-reader.ts';
 import { tailEventsMax } from './tail.ts';
 
 /** Long enough to fail a test that waits it out; a feed looks by itself once per second. */

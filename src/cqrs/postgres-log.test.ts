@@ -20,9 +20,9 @@ import {
   listenerName,
   logSchemaFolders,
   openPostgresLog,
-  postgresLogReader,
   type PostgresLogOptions,
 } from './postgres-log.ts';
+import { postgresLogReader } from './postgres-log-reader.ts';
 import type { InlineTable } from './table-rows.ts';
 
 async function openLog(

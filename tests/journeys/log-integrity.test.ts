@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkAnchor, checkLog, logBeginning, type LogFinding, type LogPlace } from '#cqrs/log-integrity.ts';
-import { postgresLogReader } from '#cqrs/postgres-log.ts';
+import { postgresLogReader } from '#cqrs/postgres-log-reader.ts';
 import { checkCheckpoints } from '#cqrs/source-epoch.ts';
 import { openDatabase } from '#platform/postgres.ts';
 import { untilAtRest } from '../invariants.ts';

@@ -6,7 +6,7 @@ import { publishedEvents } from '#contracts/event-types.ts';
 import type { CommandServiceName } from '#contracts/service.ts';
 import { EngineError, type EngineErrorCode } from '#cqrs/errors.ts';
 import { createEventTypes } from '#cqrs/event-types.ts';
-import { postgresLogReader } from '#cqrs/postgres-log.ts';
+import { postgresLogReader } from '#cqrs/postgres-log-reader.ts';
 import { besideOptions, rebuild, type RebuildProgress, type RebuildReport } from '#cqrs/rebuild.ts';
 import { inBackgroundProcess, workForParent } from '#platform/background-process.ts';
 import { openDatabase } from '#platform/postgres.ts';
