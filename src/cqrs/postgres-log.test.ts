@@ -237,7 +237,8 @@ test('a process that is stopped while it appends alone holds up the others no lo
 test('a state that no answer comes for is asked for elsewhere, and unavailable after the time-out', async (t) => {
   const direct = await testDatabase(t, logSchemaFolders);
   const proxy = await lossyProxy(t, direct);
-  const database = openDatabase(proxy.url, { applicationName: 'behind a proxy' });
+  // What asks meanwhile whether somebody listens is stuck in a connection, too: there has to be one elsewhere.
+  const database = openDatabase(proxy.url, { applicationName: 'behind a proxy', poolMax: 8 });
   const log = await openPostgresLog({ database, source: 'orders.0', appendTimeoutMs: 500 });
   t.after(() => {
     proxy.cut();
