@@ -6,7 +6,7 @@ import { auditSchema } from '#audit/service.ts';
 import type { Route } from '#contracts/routes.ts';
 import type { CommandServiceName, RunningService, Service, ServiceParts, ShopServiceName } from '#contracts/service.ts';
 import { type CommandBus, createCommandBus } from '#cqrs/command-bus.ts';
-import type { Consumer } from '#cqrs/consumer.ts';
+import { type Consumer, parkedStreams } from '#cqrs/consumer.ts';
 import type { Positions } from '#cqrs/consistency-token.ts';
 import type { EventLog } from '#cqrs/event-log.ts';
 import { type Feed, localFeed, remoteFeed } from '#cqrs/feed.ts';
@@ -349,12 +349,7 @@ function whatIsShown(readSide: readonly Consumer[]): ReadSide {
   let shown: Positions = {};
   return {
     caughtUp: (positions, waitMs) => reachAll(positions, followed, waitMs),
-    parked: (positions) =>
-      readSide.flatMap(({ name, source, firstParked }) =>
-        firstParked()
-          .filter(({ position }) => position <= (positions[source] ?? 0))
-          .map(({ stream, position }) => ({ stream, deadLetter: `${name}-${position}` })),
-      ),
+    parked: (positions) => parkedStreams(readSide, positions),
     // The same object while nothing has changed: the token made of it is made once.
     positions() {
       if (readSide.some((consumer) => shown[consumer.source] !== consumer.progress.position)) {

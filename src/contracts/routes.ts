@@ -44,6 +44,8 @@ export type CommandRoute = RouteBase & {
   handle(request: CommandRequest<never, never>): Promise<ClientAnswer>;
   /** Resolves once this side has applied `positions`, or to false after `waitMs`. */
   caughtUp(positions: Positions, waitMs: number): Promise<boolean>;
+  /** The dead letter for which the command might not be decided on `positions`, or null. To be asked once they are reached. */
+  heldBack?(request: CommandRequest<never, never>, positions: Positions): string | null;
 };
 
 export type QueryRequest<Params = Record<string, string>, Query = Record<string, unknown>> = {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { type CommandBus, createCommandBus, type StreamType } from './command-bus.ts';
-import type { Consumer } from './consumer.ts';
+import { type Consumer, parkedStreams } from './consumer.ts';
 import { EngineError } from './errors.ts';
 import type { EventLog, Origin, RecordedEvent } from './event-log.ts';
 import { type Feed, localFeed } from './feed.ts';
@@ -349,4 +349,26 @@ test('events that come close to each other are reacted to together, unless someb
   assert.deepEqual(appends.all, [1, 5, 1]);
   await pauses.atLeast(3);
   pauses.all[2]!();
+});
+
+test('of the streams that wait those are told whose first message the positions include', () => {
+  const consumers = [
+    {
+      name: 'stock-of-orders',
+      source: 'orders.0',
+      firstParked: () => [
+        { stream: 'order-a', position: 3 },
+        { stream: 'order-b', position: 5 },
+      ],
+    },
+    { name: 'stock-of-things', source: 'things.0', firstParked: () => [{ stream: 'thing-c', position: 1 }] },
+  ];
+  const told = (positions?: Record<string, number>) =>
+    parkedStreams(consumers, positions).map(({ deadLetter }) => deadLetter);
+  assert.deepEqual(parkedStreams(consumers, { 'orders.0': 4 }), [
+    { stream: 'order-a', deadLetter: 'stock-of-orders-3' },
+  ]);
+  assert.deepEqual(told({ 'orders.0': 5, 'things.0': 0 }), ['stock-of-orders-3', 'stock-of-orders-5']);
+  assert.deepEqual(told({}), []);
+  assert.deepEqual(told(), ['stock-of-orders-3', 'stock-of-orders-5', 'stock-of-things-1']);
 });

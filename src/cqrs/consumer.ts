@@ -4,6 +4,7 @@
  * compares it with the position that the batch began at, so a worker that was overtaken changes nothing.
  */
 import { type Ports, sleep, timeNow } from '#platform/ports.ts';
+import type { Positions } from './consistency-token.ts';
 import { isEngineError } from './errors.ts';
 import type { Feed } from './feed.ts';
 import { Progress } from './progress.ts';
@@ -35,6 +36,25 @@ export type Consumer = {
 };
 
 export type StreamHead = { readonly stream: string; readonly position: number };
+
+/** A stream that waits at a consumer, behind the message that this could not apply. */
+export type ParkedStream = { readonly stream: string; readonly deadLetter: string };
+
+/**
+ * The streams that wait at `consumers` behind a message which `positions` include; without these, all that wait.
+ *
+ * Promises:
+ * - of the streams that wait those are told whose first message the positions include
+ */
+export const parkedStreams = (
+  consumers: readonly Pick<Consumer, 'name' | 'source' | 'firstParked'>[],
+  positions?: Positions,
+): ParkedStream[] =>
+  consumers.flatMap(({ name, source, firstParked }) =>
+    firstParked()
+      .filter(({ position }) => positions === undefined || position <= (positions[source] ?? 0))
+      .map(({ stream, position }) => ({ stream, deadLetter: `${name}-${position}` })),
+  );
 
 /** Told of every failure; the consumer tries again by itself. */
 export type ReportTrouble = (consumer: string, error: unknown) => void;

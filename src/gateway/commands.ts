@@ -70,11 +70,12 @@ export function commandHandler(route: CommandRoute, consistency: Consistency, ke
   ): Promise<void> {
     let done: ClientAnswer | undefined;
     try {
-      if (token !== undefined && !(await consistency.reached(request, reply, route, token))) return;
       const { params, body, identity } = request;
       const { traceId, traceparent } = traceOf(request);
       const origin = { actor: identity.actor, correlationId: traceId, causationId: request.id, traceparent };
-      done = await route.handle({ params, body, caller: identity.caller, ifMatch, idempotency, origin } as never);
+      const asked = { params, body, caller: identity.caller, ifMatch, idempotency, origin };
+      if (token !== undefined && !(await consistency.reached(request, reply, route, token, asked))) return;
+      done = await route.handle(asked as never);
       failpoint('command-answering');
     } finally {
       // Before the answer leaves: who has it may use the key again at once.

@@ -17,7 +17,7 @@ test('when too many wait, one more is told at once, and those who wait are answe
 
   const app = fastify();
   app.get('/', async (request, reply) => {
-    const reached = await consistency.reached(request, reply, { caughtUp } as Route, { 'things.0': 1 });
+    const reached = await consistency.reached(request, reply, { caughtUp }, { 'things.0': 1 }, {});
     return reached ? 'shown' : reply;
   });
   const address = await app.listen({ port: 0, host: '127.0.0.1' });

@@ -8,10 +8,20 @@ import type { RequestFigures } from './request-figures.ts';
 
 export type Consistency = {
   /**
-   * Waits until `route` includes the request's token, as long as the request prefers. Resolves to
-   * whether it does; when not, the problem has been answered.
+   * Waits until `route` includes the request's token, as long as the request prefers, and sees to it that no dead letter
+   * keeps any of it from what is `asked`. Resolves to whether it does; when not, the problem has been answered.
    */
-  reached(request: FastifyRequest, reply: FastifyReply, route: Route, token: Positions): Promise<boolean>;
+  reached(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    route: Includes,
+    token: Positions,
+    asked: object,
+  ): Promise<boolean>;
+};
+
+type Includes = Pick<Route, 'caughtUp'> & {
+  heldBack?(asked: never, positions: Positions): string | null | Promise<string | null>;
 };
 
 export function createConsistency(options: {
@@ -20,7 +30,7 @@ export function createConsistency(options: {
 }): Consistency {
   const { figures } = options;
   return {
-    async reached(request, reply, route, token) {
+    async reached(request, reply, route, token, asked) {
       if (figures.waiting >= options.waitersMax) {
         answerProblem(request, reply, 'overloaded', `${options.waitersMax} requests are waiting already.`);
         return false;
@@ -37,8 +47,17 @@ export function createConsistency(options: {
           'read-model-behind',
           `What the Consistency-Token names has not arrived within ${waitMs / 1_000} s.`,
         );
+        return false;
       }
-      return caughtUp;
+      const deadLetter = (await route.heldBack?.(asked as never, token)) ?? null;
+      if (deadLetter === null) return true;
+      answerProblem(
+        request,
+        reply,
+        'read-model-behind',
+        `What the Consistency-Token names could not be applied yet: dead letter ${deadLetter} waits for an operator.`,
+      );
+      return false;
     },
   };
 }

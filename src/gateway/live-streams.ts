@@ -88,7 +88,7 @@ export function createLiveStreams(options: LiveStreamOptions): LiveStreams {
         'The Consistency-Token is not one that an answer gave.',
       );
     if (!takePlace(request, reply)) return;
-    if (token !== undefined && !(await consistency.reached(request, reply, route, token))) return;
+    if (token !== undefined && !(await consistency.reached(request, reply, route, token, {}))) return;
     const query = request.query as { readonly lastEventId?: string };
     // The header is the newer of the two: a browser that comes back adds it to the address it began with.
     const lastEventId = headerOf(request, 'last-event-id') || query.lastEventId;

@@ -38,17 +38,9 @@ export function queryHandler(route: QueryRoute, consistency: Consistency, search
     known: EntityTags | undefined,
   ): Promise<void> {
     const token = requestToken(request)!;
-    if (!(await consistency.reached(request, reply, route, token))) return;
     const { params, query, identity } = request;
-    const asked = { params, query, caller: identity.caller } as never;
-    const deadLetter = (await route.heldBack?.(asked, token)) ?? null;
-    if (deadLetter === null) return read(request, reply, known, true);
-    answerProblem(
-      request,
-      reply,
-      'read-model-behind',
-      `What the Consistency-Token names could not be applied yet: dead letter ${deadLetter} waits for an operator.`,
-    );
+    const asked = { params, query, caller: identity.caller };
+    if (await consistency.reached(request, reply, route, token, asked)) return read(request, reply, known, true);
   }
 
   return (request, reply) => {

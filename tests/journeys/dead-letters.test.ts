@@ -218,6 +218,53 @@ test('an event that this version does not know waits in every service that liste
   });
 });
 
+test('no command is decided as if it knew what a dead letter keeps from its service', async (t) => {
+  const { shop, databaseUrls } = await startTestSystem(t);
+  const catalog = beside(t, databaseUrls, 'catalog');
+  const { customerId, sku } = await shop.furnish(5);
+  const other = (await shop.furnish(5)).sku;
+  const [listed, unheard] = [await plant(catalog, `product-${sku}`, 'ProductRecalled', { sku }, 2), newId('UNHEARD')];
+  const added = await plant(catalog, `product-${unheard}`, 'ProductInvented', { sku: unheard });
+  await untilGroups(
+    shop,
+    'all who listen have parked both',
+    (found) => found.length === 3 && found.every(({ messages }) => messages === 2),
+  );
+
+  const order = (of: string, headers: object) =>
+    shop.request('POST', '/v1/orders', {
+      json: { customerId, lines: [{ sku: of, quantity: 1 }], payment: { method: 'pm_ok' } },
+      headers: { prefer: 'wait=5', ...headers },
+    });
+  const adjust = (of: string, headers: object) =>
+    shop.request('POST', `/v1/products/${of}/stock-adjustments`, {
+      json: { quantity: 1, reason: 'found' },
+      headers: { prefer: 'wait=5', ...headers },
+    });
+  const token = { 'consistency-token': encodeToken({ 'catalog.0': listed }) };
+  const earlier = { 'consistency-token': encodeToken({ 'catalog.0': listed - 1 }) };
+  const key = { 'idempotency-key': newId('key') };
+  for (const [send, consumer] of [
+    [order, 'ordering-of-catalog'],
+    [adjust, 'inventory-of-catalog'],
+  ] as const) {
+    const held = await send(sku, { ...token, ...key });
+    assert.deepEqual([held.status, held.body.code], [503, 'read-model-behind'], JSON.stringify(held.body));
+    assert.match(held.body.detail, new RegExp(`${consumer}-${listed} waits for an operator`));
+    for (const [of, headers] of [
+      [sku, earlier],
+      [sku, {}],
+      [other, token],
+    ] as const) {
+      assert.equal((await send(of, headers)).status, 201, 'of what the token does not name');
+    }
+    const unknown = await send(unheard, {});
+    assert.deepEqual([unknown.status, unknown.body.code], [503, 'read-model-behind'], 'it may be there');
+    assert.match(unknown.body.detail, new RegExp(`${consumer}-${added} waits for an operator`));
+  }
+  assert.equal((await order(sku, key)).status, 201, 'the key is free: nothing was kept under it');
+});
+
 test('lists, sums and reports do not pass off what a dead letter keeps from being shown', async (t) => {
   const { shop, address, databaseUrls } = await startTestSystem(t, { settings: { jwt, customerRequestsPerMinute: 0 } });
   const [ordering, inventory] = [beside(t, databaseUrls, 'ordering'), beside(t, databaseUrls, 'inventory')];

@@ -15,6 +15,8 @@ export type InventoryRoutesOptions = {
   caughtUp(positions: Positions, waitMs: number): Promise<boolean>;
   /** Waits a moment for all that the catalogue has said by now. */
   hearCatalog(): Promise<boolean>;
+  /** The dead letter that keeps what the catalogue has said of `sku`, as of `positions` or of now, from inventory; or null. */
+  catalogDeadLetter(sku: Sku, positions?: Positions): string | null;
 };
 
 export function inventoryRoutes(options: InventoryRoutesOptions): CommandRoute[] {
@@ -30,6 +32,8 @@ export function inventoryRoutes(options: InventoryRoutesOptions): CommandRoute[]
       answers: { 201: StockLevel },
       ifMatchPart: 2,
       caughtUp: options.caughtUp,
+      heldBack: ({ params }: CommandRequest<{ sku: Sku }>, positions) =>
+        options.catalogDeadLetter(params.sku, positions),
       handle: (request) => adjustStock(options, request),
     },
   ];
@@ -42,10 +46,15 @@ async function adjustStock(
   const first = await tryToAdjust(options, request, false);
   if ('kept' in first || first.isKept || !namesSomethingUnknown(first.refused)) return first;
   // The catalogue may have listed it a moment ago: listen to all it has said by now, then answer for good.
-  const hasHeard = await options.hearCatalog();
+  const isCaughtUp = await options.hearCatalog();
+  const deadLetter = options.catalogDeadLetter(request.params.sku);
+  const hasHeard = isCaughtUp && deadLetter === null;
   const second = await tryToAdjust(options, request, hasHeard);
   if ('kept' in second || second.isKept || !namesSomethingUnknown(second.refused)) return second;
-  const detail = 'Inventory has not heard yet of all that the catalogue has: the product may be there. Ask again.';
+  const detail =
+    deadLetter === null
+      ? 'Inventory has not heard yet of all that the catalogue has: the product may be there. Ask again.'
+      : `Inventory could not apply yet what the catalogue says of the product: dead letter ${deadLetter} waits for an operator.`;
   const traceId = request.origin.correlationId;
   return { refused: { code: 'read-model-behind', detail }, isKept: false, replayed: false, traceId };
 }

@@ -1,5 +1,6 @@
 /** Inventory, put together: stock per product, and what is held for orders. */
 import type { Audited, Service, ServiceParts } from '#contracts/service.ts';
+import { parkedStreams } from '#cqrs/consumer.ts';
 import { startReactions } from '#cqrs/reactions.ts';
 import { logSchemaFolders } from '#cqrs/postgres-log.ts';
 import { commandsCaughtUp } from '#cqrs/progress.ts';
@@ -68,6 +69,8 @@ export function startInventory(parts: ServiceParts & { readonly reservationTtlSe
       bus,
       source: log.source,
       caughtUp: commandsCaughtUp(log, consumers),
+      catalogDeadLetter: (sku, positions) =>
+        parkedStreams([catalog], positions).find(({ stream }) => stream === `product-${sku}`)?.deadLetter ?? null,
       async hearCatalog() {
         return catalog.progress.reach(await parts.headOf('catalog'), hearCatalogMs);
       },

@@ -11,7 +11,7 @@ import {
   PutCustomerBody,
 } from '#contracts/http.ts';
 import type { CommandRequest, CommandRoute } from '#contracts/routes.ts';
-import type { CustomerId, OrderId } from '#contracts/values.ts';
+import type { CustomerId, OrderId, Sku } from '#contracts/values.ts';
 import type { CommandBus, Scope } from '#cqrs/command-bus.ts';
 import { type AnswerOrRefusal, type ClientAnswer, executeForClient, staleVersion } from '#cqrs/command-request.ts';
 import type { Positions } from '#cqrs/consistency-token.ts';
@@ -28,6 +28,8 @@ export type OrderingRoutesOptions = {
   caughtUp(positions: Positions, waitMs: number): Promise<boolean>;
   /** Waits a moment for catalogue entries that are known to be on their way. */
   hearCatalog(thoroughly: boolean): Promise<boolean>;
+  /** The dead letter that keeps what the catalogue has said of one of `skus`, as of `positions` or of now, from ordering; or null. */
+  catalogDeadLetter(skus: readonly Sku[], positions?: Positions): string | null;
 };
 
 export function orderingRoutes(options: OrderingRoutesOptions): CommandRoute[] {
@@ -54,6 +56,8 @@ export function orderingRoutes(options: OrderingRoutesOptions): CommandRoute[] {
       body: PlaceOrderBody,
       answers: { 201: OrderPlacedAnswer },
       caughtUp,
+      heldBack: ({ body }: CommandRequest<unknown, PlaceOrderBody>, positions) =>
+        options.catalogDeadLetter(skusOf(body), positions),
       handle: (request) => placeOrder(options, request),
     },
     {
@@ -128,13 +132,19 @@ async function placeOrder(
   const first = await tryToPlace(options, request, orderId, false);
   if ('kept' in first || first.isKept || !namesSomethingUnknown(first.refused)) return first;
   // The catalogue may have said so a moment ago: listen to all it has said by now, then answer for good.
-  const hasHeard = await options.hearCatalog(true);
+  const isCaughtUp = await options.hearCatalog(true);
+  const deadLetter = options.catalogDeadLetter(skusOf(body));
+  const hasHeard = isCaughtUp && deadLetter === null;
   const second = await tryToPlace(options, request, orderId, hasHeard);
   if ('kept' in second || second.isKept || !namesSomethingUnknown(second.refused)) return second;
   const detail =
-    'Ordering has not heard yet of all that the catalogue has: a product that is named may be there. Ask again.';
+    deadLetter === null
+      ? 'Ordering has not heard yet of all that the catalogue has: a product that is named may be there. Ask again.'
+      : `Ordering could not apply yet what the catalogue says of a product: dead letter ${deadLetter} waits for an operator.`;
   return refusedAtOnce({ code: 'read-model-behind', detail }, origin.correlationId);
 }
+
+const skusOf = ({ lines }: PlaceOrderBody): Sku[] => [...new Set(lines.map((line) => line.sku))];
 
 const namesSomethingUnknown = (refusal: Refusal): boolean => refusal.code === 'unknown-product';
 
@@ -145,7 +155,6 @@ function tryToPlace(
   forGood: boolean,
 ): Promise<ClientAnswer> {
   const { body, origin, idempotency, ifMatch } = request;
-  const skus = [...new Set(body.lines.map((line) => line.sku))];
   return executeForClient({
     bus,
     source,
@@ -154,7 +163,7 @@ function tryToPlace(
     reads: [
       { type: orderStream, id: orderId, likelyNew: true },
       { type: customerStream, id: body.customerId },
-      ...skus.map((sku) => ({ type: offerStream, id: sku })),
+      ...skusOf(body).map((sku) => ({ type: offerStream, id: sku })),
     ],
     keeps: (refusal) => refusal.code !== 'version-mismatch' && (forGood || !namesSomethingUnknown(refusal)),
     run(scope) {

@@ -1,5 +1,6 @@
 /** Ordering, put together: customers, orders, and the copy of the catalogue that prices them. */
 import type { Audited, Service, ServiceParts } from '#contracts/service.ts';
+import { parkedStreams } from '#cqrs/consumer.ts';
 import { logSchemaFolders } from '#cqrs/postgres-log.ts';
 import { startReactions } from '#cqrs/reactions.ts';
 import { commandsCaughtUp } from '#cqrs/progress.ts';
@@ -78,6 +79,10 @@ export function startOrdering(parts: ServiceParts & { readonly orderDeadlineSeco
       orderDeadlineSeconds: parts.orderDeadlineSeconds,
       newId: () => ports.newId(),
       caughtUp: commandsCaughtUp(log, consumers),
+      catalogDeadLetter(skus, positions) {
+        const streams = new Set(skus.map((sku) => `product-${sku}`));
+        return parkedStreams([catalog], positions).find(({ stream }) => streams.has(stream))?.deadLetter ?? null;
+      },
       async hearCatalog(thoroughly) {
         return thoroughly
           ? catalog.progress.reach(await parts.headOf('catalog'), hearCatalogThoroughlyMs)

@@ -2,11 +2,10 @@
  * What waits as dead letters is missing from the rows, however far these have come. An answer that might
  * show some of it is not passed off as what a consistency token asks for; one that provably does not, is.
  */
+import type { ParkedStream } from '#cqrs/consumer.ts';
 import { entityOf } from '#cqrs/event-log.ts';
 import type { Database } from '#platform/postgres.ts';
 import { soughtSku, tsqueryOf } from './search-words.ts';
-
-export type ParkedStream = { readonly stream: string; readonly deadLetter: string };
 
 /** What an answer is made of. */
 export type Shows = {

@@ -1,6 +1,7 @@
 /** The queries service: the list of its read models, and how they hang together. */
 import type { QueryRequest, QueryRoute } from '#contracts/routes.ts';
 import type { Positions } from '#cqrs/consistency-token.ts';
+import type { ParkedStream } from '#cqrs/consumer.ts';
 import type { Projection } from '#cqrs/projection.ts';
 import { type Ports, systemPorts } from '#platform/ports.ts';
 import { type Database, overOneConnection } from '#platform/postgres.ts';
@@ -11,7 +12,7 @@ import { historyReadModel } from './history.ts';
 import { type LiveParts, liveStreams, type Streams } from './live.ts';
 import { ordersReadModel } from './orders.ts';
 import { paymentsReadModel } from './payments.ts';
-import { firstShown, type ParkedStream } from './parked-streams.ts';
+import { firstShown } from './parked-streams.ts';
 import { productsReadModel } from './products.ts';
 import { type CacheStats, createResourceCache } from './resource-cache.ts';
 import { salesReadModel } from './sales.ts';
