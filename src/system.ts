@@ -191,7 +191,7 @@ export async function startSystem(options: SystemOptions): Promise<RunningSystem
     const overload = createOverload({
       ports: systemPorts,
       waitMs: settings.waitMs,
-      commandWaitMs: () => Math.max(0, ...shopBuses.map((bus) => bus.waitedMs())),
+      commandWaitMs: () => Math.max(0, ...shopBuses.map((bus) => bus.waitMs())),
       behindMs: watchLag([...shopConsumers, ...readSide], systemPorts),
     });
     const figures = createRequestFigures();

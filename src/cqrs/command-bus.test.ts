@@ -594,23 +594,43 @@ test('a full queue refuses at once, and takes commands again when it has room', 
   assert.equal((await bus.execute(add('a', 1))).result, 3);
 });
 
-test('the bus tells how long the command has been waiting that was given first', async () => {
+test('the bus tells how long a command waits, by who has waited for longest and by how many wait', async () => {
   let nowMs = 1_000;
-  const answered = Promise.withResolvers<void>();
-  const { log, asked } = watchedLog({ append: () => answered.promise });
+  const under = { way: Promise.withResolvers<void>() };
+  const { log, asked } = watchedLog({ append: () => under.way.promise });
   const bus = busOf(log, { ports: { ...systemPorts, elapsed: () => nowMs } });
-  assert.equal(bus.waitedMs(), 0);
-  const first = bus.execute(add('a', 1));
+  const give = (count: number) => Array.from({ length: count }, () => bus.execute(add('a', 1)));
+  const sent = (batches: number) => until('it is on its way', async () => asked.appended[batches - 1] ?? null);
+  /** Has the batch on its way take `ms` more. */
+  const settleAfter = (ms: number): void => {
+    nowMs += ms;
+    under.way.resolve();
+    under.way = Promise.withResolvers();
+  };
+  assert.equal(bus.waitMs(), 0);
+  const given = give(1);
   nowMs += 10;
-  assert.equal(bus.waitedMs(), 10);
-  await until('the batch is on its way', async () => asked.appended[0] ?? null);
-  assert.equal(bus.waitedMs(), 0, 'what is on its way does not wait for its batch');
-  const later = [bus.execute(add('a', 1)), bus.execute(add('a', 1))];
+  assert.equal(bus.waitMs(), 10);
+  await sent(1);
+  assert.equal(bus.waitMs(), 0, 'what is on its way does not wait for its batch');
+  given.push(...give(2));
   nowMs += 20;
-  assert.equal(bus.waitedMs(), 20);
-  answered.resolve();
-  await Promise.all([first, ...later]);
-  assert.equal(bus.waitedMs(), 0);
+  assert.equal(bus.waitMs(), 20);
+  settleAfter(20);
+  await sent(2);
+  given.push(...give(8));
+  nowMs += 99;
+  assert.equal(bus.waitMs(), 99, 'a crowd that has just come is one batch');
+  nowMs += 1;
+  assert.equal(bus.waitMs(), 320, 'one took 40 ms, and eight are waiting');
+  nowMs += 300;
+  assert.equal(bus.waitMs(), 400, 'no less than the first has been waiting');
+  settleAfter(0);
+  await sent(3);
+  assert.equal(bus.waitMs(), 0);
+  settleAfter(0);
+  await Promise.all(given);
+  assert.equal(bus.waitMs(), 0);
 });
 
 test('a batch has a limit of commands', async () => {

@@ -82,8 +82,11 @@ export type CommandBus = {
    * nothing of that.
    */
   forget(streams: readonly StreamId[]): void;
-  /** How long the command that waits for its batch has been waiting, in milliseconds: the one that was given first. */
-  waitedMs(): number;
+  /**
+   * How long a command waits for its batch, in milliseconds: as long as the one has that was given first, and once that is
+   * long, as long as all who wait will take together, at the rate of the batches of late.
+   */
+  waitMs(): number;
   /** What the bus has done since it was made. */
   statistics(): {
     readonly queued: number;
@@ -107,6 +110,10 @@ const attemptsMax = 3;
 const aloneAttemptsMax = 10;
 /** Bounds a batch of large commands: an order of 2,000 lines reads 2,002 streams. */
 const batchReadsMax = 20_000;
+/** Before the first has waited for so long a crowd is one batch, and the rate of smaller ones says nothing of it. */
+const longWaitMs = 100;
+/** Of what is known of the rate, each batch takes the place of so much. */
+const batchWeight = 0.25;
 
 /**
  * The bus of one log. Several buses, in several processes, may share a log; being alone only makes it faster.
@@ -123,7 +130,7 @@ const batchReadsMax = 20_000;
  * - a stream that is over makes room in memory, and may still be decided on
  * - after an append whose answer was lost, commands are decided on what the log holds
  * - a full queue refuses at once, and takes commands again when it has room
- * - the bus tells how long the command has been waiting that was given first
+ * - the bus tells how long a command waits, by who has waited for longest and by how many wait
  * - what was mended in the log is decided on once the bus has been told
  */
 export function createCommandBus(options: CommandBusOptions): CommandBus {
@@ -137,13 +144,29 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
   const counts = { batches: 0, works: 0, conflicts: 0 };
   let queue: Queued[] = [];
   let running = false;
+  /** Of batches that have left somebody waiting: their time, and how many commands they had. */
+  let fullBatchMs = 0;
+  let worksInFullBatch = 0;
 
   async function run(): Promise<void> {
     while (queue.length > 0) {
       forgotten.clear();
-      await runBatch(nextBatch());
+      const batch = nextBatch();
+      const beganMs = ports.elapsed();
+      await runBatch(batch);
+      if (queue.length > 0) {
+        fullBatchMs += (ports.elapsed() - beganMs - fullBatchMs) * batchWeight;
+        worksInFullBatch += (batch.length - worksInFullBatch) * batchWeight;
+      }
     }
     running = false;
+  }
+
+  function waitMs(): number {
+    if (queue.length === 0) return 0;
+    const waitedMs = ports.elapsed() - queue[0]!.givenMs;
+    if (waitedMs < longWaitMs || worksInFullBatch === 0) return waitedMs;
+    return Math.max(waitedMs, (queue.length * fullBatchMs) / worksInFullBatch);
   }
 
   function nextBatch(): Queued[] {
@@ -373,7 +396,7 @@ export function createCommandBus(options: CommandBusOptions): CommandBus {
         forgotten.add(stream);
       }
     },
-    waitedMs: () => (queue.length === 0 ? 0 : ports.elapsed() - queue[0]!.givenMs),
+    waitMs,
     statistics: () => ({ queued: queue.length, ...counts }),
   };
 }

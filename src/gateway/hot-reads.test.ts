@@ -116,6 +116,17 @@ test('when too many requests are under way, memory has no door of its own', asyn
   assert.match(await ask('/v1/things/t1', ['Host: x']), /^HTTP\/1.1 200 /);
 });
 
+test('what is in memory is answered however long the line is, for turning it away would cost as much', async (t) => {
+  const figures = createRequestFigures();
+  const { things, ask } = await oneThing(t, { figures, overload: { tooLong: () => 'turn', sinceMs: () => 0 } });
+  assert.match(await ask('/v1/things/t1', ['Host: x']), /^HTTP\/1.1 503 /);
+  things.isKept = true;
+  assert.match(await ask('/v1/things/t1', ['Host: x']), /^HTTP\/1.1 200 /);
+  assert.match(await ask('/v1/things/t1', ['Host: x', 'If-None-Match: "1.7"']), /^HTTP\/1.1 304 /);
+  assert.match(await ask('/v1/things', ['Host: x']), /^HTTP\/1.1 503 /);
+  assert.deepEqual(figures.shed.turn, { reads: 2, commands: 0 });
+});
+
 test('while the server closes, who reads from memory is told that the connection ends', async (t) => {
   const { gateway, things } = await oneThing(t);
   things.isKept = true;

@@ -4,7 +4,7 @@ import { systemPorts } from '#platform/ports.ts';
 import { createOverload } from './overload.ts';
 
 /** A clock, and turns of an event loop, that move when they are told to. */
-function world(waitMs = 50) {
+function world(waitMs = 20) {
   let nowMs = 1_000;
   let ends: (() => void)[] = [];
   const measured = { turnWaitMs: 0, commandWaitMs: 0, behindMs: 0 };
@@ -29,29 +29,29 @@ function world(waitMs = 50) {
 }
 
 test('a crowd that passes is served, however many come at once', () => {
-  const { ask, measured } = world(100);
+  const { ask, measured } = world(40);
   for (let n = 0; n < 10; n += 1) {
-    for (measured.turnWaitMs = 950; measured.turnWaitMs > 100; measured.turnWaitMs -= 10) assert.equal(ask(), null);
+    for (measured.turnWaitMs = 950; measured.turnWaitMs > 40; measured.turnWaitMs -= 10) assert.equal(ask(), null);
     measured.turnWaitMs = 0;
     assert.equal(ask(), null);
   }
 });
 
 test('once one would have had to wait for too long for a while, whoever would is turned away', () => {
-  const { ask, measured } = world(100);
-  measured.turnWaitMs = 101;
+  const { ask, measured } = world(40);
+  measured.turnWaitMs = 41;
   let waitedMs = 0;
   for (; ask(true) === null; waitedMs += 10);
   assert.equal(waitedMs, 1_000);
   assert.equal(ask(true), 'turn');
-  measured.turnWaitMs = 100;
+  measured.turnWaitMs = 40;
   assert.equal(ask(true), null, 'as many as can be served are');
-  measured.turnWaitMs = 101;
+  measured.turnWaitMs = 41;
   assert.equal(ask(true), 'turn', 'it has not been short for long');
 });
 
-test('when the line is ten times as long as one may wait, whoever would is turned away at once', () => {
-  const { ask, measured } = world(100);
+test('when the line is 25 times as long as one may wait, whoever would is turned away at once', () => {
+  const { ask, measured } = world(40);
   measured.turnWaitMs = 1_000;
   assert.equal(ask(true), null);
   measured.turnWaitMs = 1_001;
@@ -59,17 +59,17 @@ test('when the line is ten times as long as one may wait, whoever would is turne
 });
 
 test('reads have the second half of what one may wait to themselves', () => {
-  const { ask, measured } = world(100);
+  const { ask, measured } = world(40);
   measured.turnWaitMs = 1_001;
   assert.equal(ask(), 'turn');
-  measured.turnWaitMs = 51;
+  measured.turnWaitMs = 21;
   assert.deepEqual([ask(false), ask(true)], ['turn', null]);
-  measured.turnWaitMs = 50;
+  measured.turnWaitMs = 20;
   assert.equal(ask(false), null);
 });
 
 test('when nobody has had to wait for too long for a second everybody is served again', () => {
-  const { overload, ask, measured, pass } = world(100);
+  const { overload, ask, measured, pass } = world(40);
   measured.turnWaitMs = 1_001;
   assert.equal(ask(true), 'turn');
   pass(90);
@@ -77,7 +77,7 @@ test('when nobody has had to wait for too long for a second everybody is served 
   measured.turnWaitMs = 0;
   for (let ms = 0; ms < 1_000; ms += 10) assert.equal(ask(), null);
   assert.equal(overload.sinceMs(), 0);
-  measured.turnWaitMs = 101;
+  measured.turnWaitMs = 41;
   assert.equal(ask(), null);
 });
 
@@ -97,6 +97,14 @@ test('when commands have been waiting for too long, commands are turned away and
   for (let ms = 0; ms < 1_000; ms += 10) assert.equal(ask(), null);
   measured.commandWaitMs = 201;
   assert.equal(ask(), null);
+});
+
+test('when a command would wait 25 times as long as one may for a turn, commands are turned away at once', () => {
+  const { measured, ask } = world(40);
+  measured.commandWaitMs = 1_000;
+  assert.equal(ask(), null);
+  measured.commandWaitMs = 1_001;
+  assert.deepEqual([ask(true), ask()], [null, 'commands']);
 });
 
 test('when consumers fall behind, commands are turned away and reads are not', () => {

@@ -18,7 +18,7 @@ export type OverloadOptions = {
   readonly ports: Ports;
   /** How long one may wait to be taken up; the other targets follow from it. 0: nobody is ever turned away. */
   readonly waitMs: number;
-  /** How long the command has been waiting that has waited for longest. */
+  /** How long a command waits for its batch. */
   commandWaitMs(): number;
   /** How far consumers are behind because there is much to do, not because they stand. */
   behindMs(): number;
@@ -37,13 +37,13 @@ export type Overload = {
 /** Commands make more work than they are: the second half of what one may wait is for reads alone. */
 const commandShare = 0.5;
 const turnPatienceMs = 1_000;
-/** So many times as long as one may wait is no crowd that passes: it has been standing, or will be. */
-const turnMost = 10;
+/** For a turn or a batch, so many times as long as one may wait is no crowd that passes: it has been standing, or will be. */
+const waitMost = 25;
 /** A batch on its way takes tens of milliseconds; a command waits for one, and for its own. */
-const commandTarget = 4;
+const commandTarget = 10;
 const commandPatienceMs = 1_000;
 /** An order waits for five consumers one after the other, and has to be final within 5 s. */
-const behindTarget = 20;
+const behindTarget = 50;
 const behindPatienceMs = 2_000;
 
 export function createOverload({ ports, waitMs, commandWaitMs, behindMs }: OverloadOptions): Overload {
@@ -59,7 +59,7 @@ export function createOverload({ ports, waitMs, commandWaitMs, behindMs }: Overl
     isTurn = true;
     commandsWait = commandWaitMs();
     behind = behindMs();
-    commands.note(commandsWait > waitMs * commandTarget, nowMs, nowMs);
+    commands.note(commandsWait > waitMs * commandTarget, commandsWait > waitMs * waitMost ? -Infinity : nowMs, nowMs);
     consumers.note(behind > waitMs * behindTarget, nowMs, nowMs);
     ports.soon(() => (isTurn = false));
   }
@@ -69,7 +69,7 @@ export function createOverload({ ports, waitMs, commandWaitMs, behindMs }: Overl
       if (waitMs === 0) return null;
       const nowMs = ports.elapsed();
       if (!isTurn) look(nowMs);
-      turn.note(turnWaitMs > waitMs, turnWaitMs > waitMs * turnMost ? -Infinity : nowMs, nowMs);
+      turn.note(turnWaitMs > waitMs, turnWaitMs > waitMs * waitMost ? -Infinity : nowMs, nowMs);
       if (turn.stands && turnWaitMs > waitMs * (isRead ? 1 : commandShare)) return 'turn';
       if (isRead) return null;
       if (commands.stands && commandsWait > waitMs * commandTarget) return 'commands';

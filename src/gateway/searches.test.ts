@@ -13,7 +13,7 @@ function world(options: Partial<SearchesOptions> = {}) {
     ports: { ...systemPorts, elapsed: () => nowMs },
     atOnceMax: 2,
     waitingMax: 1_000,
-    waitMs: 50,
+    waitMs: 20,
     ...options,
   });
   const begun: { readonly n: number; end(how?: Error): void }[] = [];

@@ -18,7 +18,7 @@ export type Searches = {
 };
 
 /** As with commands: one that is let in waits for a free place, and then for the database. */
-const waitTarget = 4;
+const waitTarget = 10;
 const patienceMs = 1_000;
 
 export function createSearches({ ports, atOnceMax, waitingMax, waitMs, figures }: SearchesOptions): Searches {

@@ -90,9 +90,10 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const access = openAccess(options.jwt);
   const requestsMax = options.queuedRequestsMax;
   const admission = createAdmission({ access, limits, figures, requestsMax });
-  const hotReads = answerHotReads(app.server, { access, limits, figures, requestsMax });
   const bodyBytesUnderWayMax = options.bodyBytesUnderWayMax ?? 256 * 1_048_576;
   shedRequests(app.server, { overload: options.overload, figures, ports: systemPorts, bodyBytesUnderWayMax });
+  // After it, so that they come before it: see docs/decisions/0027.
+  const hotReads = answerHotReads(app.server, { access, limits, figures, requestsMax });
   answerUnknownAddresses(app);
   const consistency = createConsistency({ waitersMax: consistencyWaitersMax, figures });
   mountRoutes(app, routes, {

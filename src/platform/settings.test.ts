@@ -22,7 +22,7 @@ test('with nothing said, the settings are those of one machine that only itself 
     paymentTimeoutMs: 3_000,
     paymentAttemptsMax: 3,
     cacheMb: 64,
-    waitMs: 50,
+    waitMs: 20,
     liveStreamsMax: 10_000,
     liveStreamsPerCustomerMax: 20,
     liveHeartbeatSeconds: 15,

@@ -151,7 +151,7 @@ export function loadSettings(env: NodeJS.ProcessEnv, overrides: SettingsOverride
     paymentTimeoutMs: read('TWOFOLD_PAYMENT_TIMEOUT_MS', whole(10, 300_000, '3000 milliseconds'), 3_000),
     paymentAttemptsMax: read('TWOFOLD_PAYMENT_ATTEMPTS_MAX', whole(1, 100, '3'), 3),
     cacheMb: read('TWOFOLD_CACHE_MB', whole(1, 65_536, '64 megabytes'), 64),
-    waitMs: read('TWOFOLD_WAIT_MS', whole(0, 10_000, '50 milliseconds, or 0 to turn nobody away'), 50),
+    waitMs: read('TWOFOLD_WAIT_MS', whole(0, 10_000, '20 milliseconds, or 0 to turn nobody away'), 20),
     liveStreamsMax: read('TWOFOLD_LIVE_STREAMS', whole(0, 1_000_000, '10000 streams'), 10_000),
     liveStreamsPerCustomerMax: read(
       'TWOFOLD_LIVE_STREAMS_CUSTOMER',
