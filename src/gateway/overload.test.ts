@@ -68,14 +68,14 @@ test('reads have the second half of what one may wait to themselves', () => {
   assert.equal(ask(false), null);
 });
 
-test('when nobody has had to wait for too long for a second everybody is served again', () => {
+test('when nobody has had to wait for too long for five seconds everybody is served again', () => {
   const { overload, ask, measured, pass } = world(40);
   measured.turnWaitMs = 1_001;
   assert.equal(ask(true), 'turn');
   pass(90);
   assert.equal(overload.sinceMs(), 90);
   measured.turnWaitMs = 0;
-  for (let ms = 0; ms < 1_000; ms += 10) assert.equal(ask(), null);
+  for (let ms = 0; ms < 5_000; ms += 10) assert.equal(ask(), null);
   assert.equal(overload.sinceMs(), 0);
   measured.turnWaitMs = 41;
   assert.equal(ask(), null);
@@ -94,7 +94,7 @@ test('when commands have been waiting for too long, commands are turned away and
   measured.commandWaitMs = 201;
   assert.equal(ask(), 'commands', 'it has not been short for long');
   measured.commandWaitMs = 0;
-  for (let ms = 0; ms < 1_000; ms += 10) assert.equal(ask(), null);
+  for (let ms = 0; ms < 5_000; ms += 10) assert.equal(ask(), null);
   measured.commandWaitMs = 201;
   assert.equal(ask(), null);
 });
@@ -109,15 +109,15 @@ test('when a command would wait 25 times as long as one may for a turn, commands
 
 test('when consumers fall behind, commands are turned away and reads are not', () => {
   const { overload, measured, pass, ask } = world();
-  measured.behindMs = 1_001;
+  measured.behindMs = 501;
   let waitedMs = 0;
   for (; ask() === null; waitedMs += 10);
-  assert.equal(waitedMs, 2_000);
+  assert.equal(waitedMs, 1_000);
   assert.equal(ask(), 'consumers');
   assert.equal(ask(true), null);
   pass(5_000);
   assert.ok(overload.sinceMs() > 5_000);
-  measured.behindMs = 1_000;
+  measured.behindMs = 500;
   assert.equal(ask(), null);
 });
 

@@ -36,20 +36,18 @@ export type Overload = {
 
 /** Commands make more work than they are: the second half of what one may wait is for reads alone. */
 const commandShare = 0.5;
-const turnPatienceMs = 1_000;
+const patienceMs = 1_000;
 /** For a turn or a batch, so many times as long as one may wait is no crowd that passes: it has been standing, or will be. */
 const waitMost = 25;
 /** A batch on its way takes tens of milliseconds; a command waits for one, and for its own. */
 const commandTarget = 10;
-const commandPatienceMs = 1_000;
 /** An order waits for five consumers one after the other, and has to be final within 5 s. */
-const behindTarget = 50;
-const behindPatienceMs = 2_000;
+const behindTarget = 25;
 
 export function createOverload({ ports, waitMs, commandWaitMs, behindMs }: OverloadOptions): Overload {
-  const turn = standingLine(turnPatienceMs);
-  const commands = standingLine(commandPatienceMs);
-  const consumers = standingLine(behindPatienceMs);
+  const turn = standingLine(patienceMs);
+  const commands = standingLine(patienceMs);
+  const consumers = standingLine(patienceMs);
   let commandsWait = 0;
   let behind = 0;
   let isTurn = false;

@@ -10,7 +10,8 @@ export type StandingLine = {
   readonly sinceMs: number;
 };
 
-const calmMs = 1_000;
+/** Under more than can be served a line that is kept short is short: without this it would grow to the patience again and again. */
+const calmMs = 5_000;
 
 export function standingLine(patienceMs: number): StandingLine {
   let longSinceMs = Infinity;
