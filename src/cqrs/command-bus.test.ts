@@ -596,16 +596,16 @@ test('a full queue refuses at once, and takes commands again when it has room', 
 
 test('the bus tells how long a command waits, by who has waited for longest and by how many wait', async () => {
   let nowMs = 1_000;
-  const under = { way: Promise.withResolvers<void>() };
-  const { log, asked } = watchedLog({ append: () => under.way.promise });
+  let answer = Promise.withResolvers<void>();
+  const { log, asked } = watchedLog({ append: () => answer.promise });
   const bus = busOf(log, { ports: { ...systemPorts, elapsed: () => nowMs } });
   const give = (count: number) => Array.from({ length: count }, () => bus.execute(add('a', 1)));
   const sent = (batches: number) => until('it is on its way', async () => asked.appended[batches - 1] ?? null);
   /** Has the batch on its way take `ms` more. */
   const settleAfter = (ms: number): void => {
     nowMs += ms;
-    under.way.resolve();
-    under.way = Promise.withResolvers();
+    answer.resolve();
+    answer = Promise.withResolvers();
   };
   assert.equal(bus.waitMs(), 0);
   const given = give(1);

@@ -1,7 +1,7 @@
 /**
  * Reads of single resources that are in memory, answered before the framework sees them: of what a hot read costs more than the
- * bare server, the framework is the larger half. And before anybody is turned away, which costs as much. Only a request about which there is nothing to decide is answered here, byte for
- * byte as the framework's handler would; every other goes on to it.
+ * bare server, the framework is the larger half. And before anybody is turned away, which costs as much. Only a request about
+ * which there is nothing to decide is answered here, byte for byte as the framework's handler would; every other goes on to it.
  */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { QueryRoute } from '#contracts/routes.ts';

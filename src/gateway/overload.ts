@@ -1,6 +1,6 @@
 /**
  * Whether there is room for one more request: by how long it would wait, not by how many there are. It is asked before
- * anything else is done for a request, so saying no costs a few microseconds.
+ * the framework sees a request, so saying no costs a few microseconds; what is in memory is answered instead (`hot-reads.ts`).
  *
  * A crowd that passes is served, however many come; of a line that stands everybody beyond its target is turned away.
  */
@@ -36,7 +36,6 @@ export type Overload = {
 
 /** Commands make more work than they are: the second half of what one may wait is for reads alone. */
 const commandShare = 0.5;
-const patienceMs = 1_000;
 /** For a turn or a batch, so many times as long as one may wait is no crowd that passes: it has been standing, or will be. */
 const waitMost = 25;
 /** A batch on its way takes tens of milliseconds; a command waits for one, and for its own. */
@@ -45,9 +44,9 @@ const commandTarget = 10;
 const behindTarget = 25;
 
 export function createOverload({ ports, waitMs, commandWaitMs, behindMs }: OverloadOptions): Overload {
-  const turn = standingLine(patienceMs);
-  const commands = standingLine(patienceMs);
-  const consumers = standingLine(patienceMs);
+  const turn = standingLine();
+  const commands = standingLine();
+  const consumers = standingLine();
   let commandsWait = 0;
   let behind = 0;
   let isTurn = false;

@@ -1,7 +1,7 @@
 /** Reads that are asked of the database each time: so many at once, so that they keep nobody else from it. */
 import type { Ports } from '#platform/ports.ts';
 import type { RequestFigures } from './request-figures.ts';
-import { standingLine } from './standing-line.ts';
+import { patienceMs, standingLine } from './standing-line.ts';
 
 export type SearchesOptions = {
   readonly ports: Ports;
@@ -19,11 +19,10 @@ export type Searches = {
 
 /** As with commands: one that is let in waits for a free place, and then for the database. */
 const waitTarget = 10;
-const patienceMs = 1_000;
 
 export function createSearches({ ports, atOnceMax, waitingMax, waitMs, figures }: SearchesOptions): Searches {
   const waiting = new Set<{ readonly sinceMs: number; go(): void; giveUp(): void }>();
-  const line = standingLine(patienceMs);
+  const line = standingLine();
   let underWay = 0;
 
   /** The one at the head has come first. */

@@ -10,10 +10,12 @@ export type StandingLine = {
   readonly sinceMs: number;
 };
 
+/** For so long a line may be longer than its target before it stands. */
+export const patienceMs = 1_000;
 /** Under more than can be served a line that is kept short is short: without this it would grow to the patience again and again. */
 const calmMs = 5_000;
 
-export function standingLine(patienceMs: number): StandingLine {
+export function standingLine(): StandingLine {
   let longSinceMs = Infinity;
   let longAtMs = -Infinity;
   let standsSinceMs = Infinity;
